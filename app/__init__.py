@@ -1,0 +1,1 @@
+"""chainlit-ollama: a private chat for a small server."""

@@ -1,0 +1,1 @@
+"""The programs that run models, each behind the interface in `base`."""

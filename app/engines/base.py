@@ -1,0 +1,199 @@
+"""What an engine is: one small interface for Ollama, OpenAI-compatible servers and transformers.
+
+An engine is asked for a completion and answers with a stream of events, in this order:
+
+    Loading*  Reading*  Delta*  Done        or an EngineError raised at any point
+
+Closing the stream (`aclose()`, or cancelling the task that reads it) ends the engine's work at once, in every phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+DeltaKind = Literal["answer", "reasoning"]
+FinishReason = Literal["stop", "length", "repetition"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message as a model reads it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How a reply is sampled.
+
+    Attributes:
+        temperature: 0 (greedy) to 1 in the page; engines accept up to 2.
+        top_p: share of probability mass sampled from, in (0, 1].
+        max_tokens: upper bound of the reply, in tokens, reasoning included; always sent.
+        think: ask for reasoning; only ever true for a model whose `ModelInfo.can_think` is true.
+    """
+
+    temperature: float = 0.2
+    top_p: float = 0.9
+    max_tokens: int = 1024
+    think: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that an engine offers.
+
+    Attributes:
+        engine: the engine's name, the first part of `id`.
+        name: the engine's own name of the model, e.g. `gemma2:2b`.
+        size: bytes on disk, if known.
+        parameters: as the engine words it, e.g. `2.6B`.
+        context_length: tokens of prompt and reply together that this server gives it; None: NUM_CTX counts.
+        can_think: whether it can produce reasoning before its answer.
+        loaded: whether it is in memory now, if known.
+    """
+
+    engine: str
+    name: str
+    size: int | None = None
+    parameters: str = ""
+    family: str = ""
+    quantization: str = ""
+    context_length: int | None = None
+    can_think: bool = False
+    loaded: bool | None = None
+
+    @property
+    def id(self) -> str:
+        """`engine/name`, unique on this server."""
+        return f"{self.engine}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """What an engine is asked for.
+
+    Attributes:
+        model: the engine's own name of the model.
+        messages: system (optional, first), then user and assistant in turns, the newest last.
+        context_length: tokens of prompt and reply together (num_ctx).
+        conversation: names the conversation, so that an engine can find the key-value cache of its last turn.
+        expected_prompt_tokens: an estimate for progress and time limits; 0 when unknown.
+    """
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    options: GenerationOptions
+    context_length: int
+    conversation: str | None = None
+    expected_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The model is being brought into memory. `seconds_left` is an estimate, None when there is nothing to go by."""
+
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The model reads the prompt.
+
+    Attributes:
+        processed, total: tokens read so far and in all; both None where the engine does not tell.
+        seconds_left: estimate, None when there is nothing to go by.
+    """
+
+    processed: int | None = None
+    total: int | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the reply, never empty."""
+
+    text: str
+    kind: DeltaKind = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a completion cost, as the engine counted it.
+
+    Attributes:
+        prompt_tokens: the whole prompt, cached tokens included; None when the engine did not say.
+        cached_tokens: how many of them were not read again; None when unknown.
+        reply_tokens: tokens generated, reasoning included; None when the engine did not say.
+        load_seconds, prompt_seconds, generation_seconds: times of the three phases.
+    """
+
+    prompt_tokens: int | None
+    reply_tokens: int | None
+    load_seconds: float
+    prompt_seconds: float
+    generation_seconds: float
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The reply is complete. `repetition`: the engine ended it because it repeated itself."""
+
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a download is. `total` is None until it is known; both in bytes."""
+
+    completed: int
+    total: int | None
+
+
+EngineEvent = Loading | Reading | Delta | Done
+
+
+class Engine(Protocol):
+    """A program that runs models.
+
+    Attributes:
+        name: lower-case, the first part of every model id: `ollama`, `vllm`, `transformers`.
+        label: what a user reads: `Ollama`, `vLLM`, `llama.cpp`, `transformers`.
+        slots: how many completions it works on at once.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """The models it offers now. Raises EngineError when it cannot be asked."""
+        ...
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
+        """Stream one completion. Raises EngineError before the first delta or in the middle."""
+        ...
+
+    async def count_tokens(self, model: str, text: str) -> int | None:
+        """Tokens of `text` by the model's own tokenizer, or None where it cannot be asked cheaply."""
+        ...
+
+    async def load(self, model: str, context_length: int) -> None:
+        """Bring the model into memory, with the very options that completions use. Raises EngineError."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections, threads and memory."""
+        ...

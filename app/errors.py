@@ -1,0 +1,255 @@
+"""What can go wrong, as a tree; each error with the sentence that a user reads.
+
+ChatError                     anything a user is told about
+├── InputError                the request itself; asking again unchanged will not help
+│   ├── EmptyMessage
+│   ├── MessageTooLarge       more bytes than MAX_MESSAGE_BYTES
+│   └── MessageTooLong        more tokens than the model can read
+├── UnknownModel              no engine offers a model of that name
+├── NoModel                   no engine offers any model yet
+├── Busy                      the queue is full
+└── EngineError               the engine failed; the same request may work later
+    ├── EngineUnreachable     nobody answers at the engine's address
+    ├── EngineSilent          it went quiet for longer than allowed
+    ├── EngineRefused         it refused the request (HTTP 4xx)
+    │   ├── ModelMissing      it does not have that model (404)
+    │   └── PromptTooLong     the prompt is larger than its context; names both sizes
+    ├── EngineFailed          it broke (HTTP 5xx, an error in mid-stream)
+    │   ├── OutOfMemory
+    │   └── ModelProcessDied
+    ├── StreamCut             the connection ended in the middle of a reply
+    ├── ModelBroken           the model's files cannot be loaded
+    └── ModelNotReady         the model is still being downloaded
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal
+
+Language = Literal["en", "ru"]
+LANGUAGES: Final[tuple[Language, ...]] = ("en", "ru")
+
+
+class ChatError(Exception):
+    """Something a user is told about.
+
+    Each class holds its sentence in every language of the page; the keyword arguments given to the constructor
+    fill its places, are kept in `facts`, and are what a log line shows.
+    """
+
+    code: ClassVar[str] = "error"
+    sentences: ClassVar[dict[Language, str]] = {
+        "en": "Something went wrong: {detail}",
+        "ru": "Что-то пошло не так: {detail}",
+    }
+
+    def __init__(self, **facts: str | int | float) -> None:
+        self.facts = facts
+        super().__init__(self.sentence("en"))
+
+    def sentence(self, language: Language) -> str:
+        """What happened and what to do next, in plain words."""
+        return self.sentences[language].format(**self.facts)
+
+
+class InputError(ChatError):
+    """The request itself; asking again unchanged will not help."""
+
+
+class EmptyMessage(InputError):
+    code = "empty_message"
+    sentences = {
+        "en": "That message is empty. Write something and send it again.",
+        "ru": "Сообщение пустое. Напишите что-нибудь и отправьте ещё раз.",
+    }
+
+
+class MessageTooLarge(InputError):
+    """Facts: `size` and `limit`, in bytes of UTF-8."""
+
+    code = "message_too_large"
+    sentences = {
+        "en": "That message has {size:,} bytes; this server takes at most {limit:,}. Shorten it, or send it in parts.",
+        "ru": "В сообщении {size:,} байт, а сервер принимает не больше {limit:,}. Сократите его или отправьте частями.",
+    }
+
+
+class MessageTooLong(InputError):
+    """Facts: `tokens` that the message needs and the `limit` that the model leaves for it."""
+
+    code = "context_length_exceeded"
+    sentences = {
+        "en": (
+            "That message has about {tokens:,} tokens; this model can read at most {limit:,} at once. "
+            "Shorten it, or send it in parts."
+        ),
+        "ru": (
+            "В сообщении около {tokens:,} токенов, а модель может прочитать за раз не больше {limit:,}. "
+            "Сократите его или отправьте частями."
+        ),
+    }
+
+
+class UnknownModel(ChatError):
+    """Facts: `model`, and `known`: the names that would have worked."""
+
+    code = "model_not_found"
+    sentences = {
+        "en": "There is no model “{model}” here any more. Pick another one in the chat settings. Available: {known}.",
+        "ru": "Модели «{model}» здесь больше нет. Выберите другую в настройках чата. Есть: {known}.",
+    }
+
+
+class NoModel(ChatError):
+    code = "no_model"
+    sentences = {
+        "en": "No model can answer yet. Start Ollama on this server, or wait until the download has ended.",
+        "ru": "Пока ни одна модель не готова отвечать. Запустите Ollama на сервере или дождитесь конца загрузки.",
+    }
+
+
+class Busy(ChatError):
+    """Facts: `waiting`, how many people wait already."""
+
+    code = "queue_full"
+    sentences = {
+        "en": "Too many people are waiting right now ({waiting}). Try again in a minute.",
+        "ru": "Сейчас слишком много ожидающих ({waiting}). Попробуйте через минуту.",
+    }
+
+
+class EngineError(ChatError):
+    """The engine failed; the same request may work later. Facts: at least `engine`, its label."""
+
+    code = "engine_error"
+    sentences = {
+        "en": "{engine} could not answer: {detail}. Try again.",
+        "ru": "{engine} не смог ответить: {detail}. Попробуйте ещё раз.",
+    }
+
+
+class EngineUnreachable(EngineError):
+    """Facts: `engine`, `url`."""
+
+    code = "engine_unreachable"
+    sentences = {
+        "en": "{engine} does not answer at {url}. Start it (or correct its address in the settings), then try again.",
+        "ru": "{engine} не отвечает по адресу {url}. Запустите его (или исправьте адрес) и попробуйте ещё раз.",
+    }
+
+
+class EngineSilent(EngineError):
+    """Facts: `engine`, `seconds` of silence that were allowed."""
+
+    code = "engine_silent"
+    sentences = {
+        "en": (
+            "{engine} has sent nothing for {seconds:.0f} seconds, so the reply was given up. "
+            "Try again; if it happens often, use a smaller model or raise TIMEOUT."
+        ),
+        "ru": (
+            "{engine} молчит уже {seconds:.0f} с, поэтому ответ прерван. "
+            "Попробуйте ещё раз; если это повторяется, возьмите модель поменьше или увеличьте TIMEOUT."
+        ),
+    }
+
+
+class EngineRefused(EngineError):
+    """Facts: `engine`, `detail`: the engine's own words."""
+
+    code = "engine_refused"
+    sentences = {
+        "en": "{engine} refused the request: {detail}. Change the settings or the message, then try again.",
+        "ru": "{engine} отклонил запрос: {detail}. Измените настройки или сообщение и попробуйте ещё раз.",
+    }
+
+
+class ModelMissing(EngineRefused):
+    """Facts: `engine`, `model`, `remedy`: the command that brings the model."""
+
+    code = "model_not_found"
+    sentences = {
+        "en": "{engine} does not have the model “{model}”. Pick another one in the chat settings, or get it: {remedy}",
+        "ru": "У {engine} нет модели «{model}». Выберите другую в настройках чата или скачайте её: {remedy}",
+    }
+
+
+class PromptTooLong(EngineRefused):
+    """The engine's exact count. Facts: `engine`, `tokens` in the prompt, `limit`: its context length."""
+
+    code = "context_length_exceeded"
+    sentences = {
+        "en": "This conversation has {tokens:,} tokens; {engine} can read {limit:,}. Start a new chat, or shorten it.",
+        "ru": "В беседе {tokens:,} токенов, а {engine} читает {limit:,}. Начните новый чат или сократите сообщение.",
+    }
+
+    def __init__(self, *, engine: str, tokens: int, limit: int) -> None:
+        super().__init__(engine=engine, tokens=tokens, limit=limit)
+        self.tokens = tokens
+        self.limit = limit
+
+
+class EngineFailed(EngineError):
+    """Facts: `engine`, `detail`: the engine's own words."""
+
+    code = "engine_failed"
+    sentences = {
+        "en": "{engine} broke while answering: {detail}. Try again; if it goes on, restart {engine}.",
+        "ru": "{engine} сломался во время ответа: {detail}. Попробуйте снова; если не поможет, перезапустите {engine}.",
+    }
+
+
+class OutOfMemory(EngineFailed):
+    """Facts: `engine`, `model`."""
+
+    code = "out_of_memory"
+    sentences = {
+        "en": "There is not enough memory for “{model}”. Pick a smaller model, or set a smaller NUM_CTX and restart.",
+        "ru": "Для «{model}» не хватает памяти. Выберите модель поменьше или задайте меньший NUM_CTX и перезапустите.",
+    }
+
+
+class ModelProcessDied(EngineFailed):
+    """Facts: `engine`, `model`."""
+
+    code = "model_process_died"
+    sentences = {
+        "en": (
+            "The model “{model}” stopped while it was working, most often for want of memory. "
+            "Try again: it is started anew by itself. If it goes on, pick a smaller model or set a smaller NUM_CTX."
+        ),
+        "ru": (
+            "Модель «{model}» остановилась во время работы, чаще всего из-за нехватки памяти. "
+            "Попробуйте ещё раз: она запустится сама. Если повторится, возьмите модель поменьше или уменьшите NUM_CTX."
+        ),
+    }
+
+
+class StreamCut(EngineError):
+    """Facts: `engine`."""
+
+    code = "stream_cut"
+    sentences = {
+        "en": "The connection to {engine} broke in the middle of the reply. What had come is kept. Try again.",
+        "ru": "Связь с {engine} оборвалась посреди ответа. Полученный текст сохранён. Попробуйте ещё раз.",
+    }
+
+
+class ModelBroken(EngineError):
+    """Facts: `engine`, `model`, `detail`."""
+
+    code = "model_broken"
+    sentences = {
+        "en": "The files of “{model}” cannot be loaded ({detail}). Delete its folder, get it again, or pick another.",
+        "ru": "Файлы «{model}» не загружаются ({detail}). Удалите папку и скачайте модель снова или выберите другую.",
+    }
+
+
+class ModelNotReady(EngineError):
+    """Facts: `engine`, `model`."""
+
+    code = "model_not_ready"
+    sentences = {
+        "en": "“{model}” is still being downloaded. Pick another model meanwhile, or wait a little.",
+        "ru": "«{model}» ещё скачивается. Выберите пока другую модель или немного подождите.",
+    }

@@ -1,0 +1,256 @@
+"""Every environment variable: its type, default and one-line help. The only reader of the environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+GUIDE_DIR: Final = ROOT / "models" / "guide"
+
+
+class SettingsError(Exception):
+    """A setting is wrong. The message is one line: the variable, its value, and what is allowed."""
+
+
+def ollama_url(value: object) -> object:
+    """Ollama's own notation of its address, made a URL.
+
+    `host`, `host:port`, `http://host:port`; without a scheme the port is 11434, and 0.0.0.0 (an address to listen on)
+    becomes loopback. Source: `Host()` in ollama's envconfig/config.go.
+
+    Raises:
+        ValueError: it is not an address.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip().rstrip("/")
+    default_port = "" if "://" in text else ":11434"
+    parts = web_url(text if "://" in text else f"http://{text}")
+    address = urlsplit(str(parts))
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address.hostname or "", address.netloc.rpartition("@")[2])
+    if address.hostname in ("0.0.0.0", "::") and address.port:
+        host = f"{host}:{address.port}"
+    if address.port is None:
+        host += default_port
+    return f"{address.scheme}://{host}{address.path}"
+
+
+def web_url(value: object) -> object:
+    """An http(s) URL without a slash at its end; the empty string stays empty.
+
+    Raises:
+        ValueError: it is not such a URL.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return value
+    text = value.strip().rstrip("/")
+    address = urlsplit(text)
+    try:
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:  # a port that is not a number, or out of range
+        usable = False
+    if not usable or any(sign.isspace() for sign in text):
+        raise ValueError("an address such as http://localhost:11434")
+    return text
+
+
+def upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
+WebUrl = Annotated[str, BeforeValidator(web_url)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], BeforeValidator(lower)]
+
+
+def _names(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """The settings of one server. Read once, at start, from the environment and from `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        env_ignore_empty=True,
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=False,
+    )
+
+    # The server
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the page and everything else.")
+    data_dir: Path = Field(Path("data"), description="Folder of the conversations and the secret key.")
+    log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    secret_key: SecretStr | None = Field(
+        None, description="Signs the page's cookies, at least 32 characters. Made and kept in DATA_DIR if absent."
+    )
+
+    # Which model answers
+    model: str = Field(
+        "", description="Model that answers by default; `guide` for the built-in one. Empty: found out at start."
+    )
+    fallback_model: str = Field("", description="Model that answers when the chosen one's engine fails.")
+    model_aliases: str = Field("", description="More names for models: `fast=ollama/gemma2:2b,big=vllm/qwen`.")
+    models_cache_seconds: float = Field(
+        30,
+        ge=0,
+        le=3600,
+        validation_alias=_names("MODELS_CACHE_SECONDS", "OLLAMA_CACHE_DURATION"),
+        description="How long the list of models is kept before the engines are asked again.",
+    )
+    models_timeout: float = Field(5, gt=0, le=120, description="Seconds that an engine has to list its models.")
+
+    # Ollama
+    ollama_host: OllamaUrl = Field(
+        "http://localhost:11434",
+        validation_alias=_names("OLLAMA_HOST", "OLLAMA_URL", "OLLAMA_BASE_URL", "OLLAMA_API_URL"),
+        description="Where Ollama answers.",
+    )
+    ollama_model: str = Field(
+        "gemma2:2b", min_length=1, description="Ollama model preferred, and pulled if it has none."
+    )
+    num_ctx: int = Field(4096, ge=512, le=1_048_576, description="Context length in tokens: prompt and reply together.")
+    num_batch: int = Field(64, ge=1, le=4096, description="Tokens of the prompt read at once; small makes Stop quick.")
+    num_thread: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: it decides.")
+    keep_alive: str = Field("-1", min_length=1, description="How long Ollama keeps a model in memory; -1: for ever.")
+
+    # OpenAI-compatible
+    vllm_url: WebUrl = Field("", description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio. Empty: none.")
+    vllm_api_key: SecretStr | None = Field(None, description="Key that this server wants, if any.")
+
+    # transformers
+    qwen_model: str = Field(
+        "Qwen/Qwen3-0.6B", description="Chat models for transformers, by hub name or folder, comma-separated."
+    )
+    device: Device = Field("auto", description="auto, cpu, cuda or mps.")
+    preload: bool = Field(True, description="Load the default model at start; off: on first use.")
+    local_caches: int = Field(4, ge=1, le=1000, description="Conversations whose key-value cache transformers keeps.")
+
+    # Limits
+    timeout: float = Field(
+        120,
+        gt=0,
+        le=86_400,
+        validation_alias=_names("TIMEOUT", "OLLAMA_TIMEOUT"),
+        description="Seconds of silence after which a reply is given up.",
+    )
+    load_timeout: float = Field(
+        300,
+        gt=0,
+        le=86_400,
+        validation_alias=_names("LOAD_TIMEOUT", "OLLAMA_MODEL_LOAD_TIMEOUT"),
+        description="Seconds that loading a model may take.",
+    )
+    slots: int = Field(
+        0, ge=0, le=4096, description="Replies that an engine works on at once; 0: as many as it has slots."
+    )
+    max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
+    max_message_bytes: int = Field(262_144, ge=1024, le=900_000, description="Largest message, in bytes of UTF-8.")
+    window_low: float = Field(
+        0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."
+    )
+    away_seconds: float = Field(
+        60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
+    )
+
+    # What a new chat starts with
+    temperature: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        validation_alias=_names("TEMPERATURE", "OLLAMA_TEMPERATURE"),
+        description="Default temperature.",
+    )
+    top_p: float = Field(
+        0.9, gt=0, le=1, validation_alias=_names("TOP_P", "OLLAMA_TOP_P"), description="Default top_p."
+    )
+    max_tokens: int = Field(
+        1024,
+        ge=16,
+        le=4096,
+        validation_alias=_names("MAX_TOKENS", "OLLAMA_MAX_TOKENS"),
+        description="Default upper bound of a reply, in tokens.",
+    )
+    system_prompt: str = Field("", max_length=8000, description="Default system prompt.")
+
+    @model_validator(mode="after")
+    def _secret_is_one(self) -> Settings:
+        if self.secret_key is not None:
+            secret = self.secret_key.get_secret_value()
+            if len(secret) < 32 or "changeme" in secret.lower():
+                raise ValueError("SECRET_KEY is not allowed: it takes at least 32 random characters")
+        return self
+
+    @property
+    def qwen_models(self) -> tuple[str, ...]:
+        """Hub names and folders of QWEN_MODEL."""
+        return tuple(part.strip() for part in self.qwen_model.split(",") if part.strip())
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Names of MODEL_ALIASES with the model each stands for.
+
+        Raises:
+            SettingsError: an entry is not of the form name=model.
+        """
+        pairs = (part.partition("=") for part in self.model_aliases.split(",") if part.strip())
+        found = {name.strip(): target.strip() for name, _, target in pairs}
+        if not all(found) or not all(found.values()):
+            raise SettingsError(f"MODEL_ALIASES={self.model_aliases!r} is not allowed: it takes name=model,name=model")
+        return found
+
+
+def variable_names(field: str) -> tuple[str, ...]:
+    """The environment variables that set a field, the preferred one first."""
+    alias = Settings.model_fields[field].validation_alias
+    return tuple(str(name) for name in alias.choices) if isinstance(alias, AliasChoices) else (field.upper(),)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The settings from the environment and `.env`.
+
+    Raises:
+        SettingsError: a value is not allowed; its message is one line.
+    """
+    try:
+        settings = Settings(**overrides)
+        settings.aliases  # noqa: B018 - checked at start, not when a name is first looked up
+    except ValidationError as problem:
+        raise SettingsError(_one_line(problem)) from None
+    return settings
+
+
+def _one_line(problem: ValidationError) -> str:
+    first = problem.errors()[0]
+    if not first["loc"]:
+        return str(first["msg"]).removeprefix("Value error, ")
+    name = str(first["loc"][0])
+    field = next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
+    secret = field in ("secret_key", "vllm_api_key")
+    value = "(secret)" if secret else repr(first.get("input"))
+    allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name.upper()}={value} is not allowed: it takes {allowed}"
+
+
+def settings_or_exit() -> Settings:
+    """As `read_settings`, but a wrong value ends the process with its one line (exit code 2)."""
+    try:
+        return read_settings()
+    except SettingsError as problem:
+        print(f"chainlit-ollama: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
