@@ -168,6 +168,10 @@ class Settings(BaseSettings):
         60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
     )
 
+    tiktoken_cache_dir: Path | None = Field(
+        None, description="Folder with tiktoken's table; token counts are estimated from bytes without it."
+    )
+
     # What a new chat starts with
     temperature: float = Field(
         0.2,

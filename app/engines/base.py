@@ -52,7 +52,8 @@ class ModelInfo:
         name: the engine's own name of the model, e.g. `gemma2:2b`.
         size: bytes on disk, if known.
         parameters: as the engine words it, e.g. `2.6B`.
-        context_length: tokens of prompt and reply together that this server gives it; None: NUM_CTX counts.
+        context_length: the most tokens of prompt and reply together that it can take; None: not known.
+        context_fixed: the server has set its context length, NUM_CTX has no say.
         can_think: whether it can produce reasoning before its answer.
         loaded: whether it is in memory now, if known.
     """
@@ -64,6 +65,7 @@ class ModelInfo:
     family: str = ""
     quantization: str = ""
     context_length: int | None = None
+    context_fixed: bool = False
     can_think: bool = False
     loaded: bool | None = None
 

@@ -1,0 +1,147 @@
+"""Which models there are, by which engine, under which names."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from app.engines.base import Engine, ModelInfo
+from app.errors import EngineError, UnknownModel
+
+log = logging.getLogger(__name__)
+
+
+class Catalog:
+    """The models of all engines.
+
+    Args:
+        engines: asked in this order.
+        aliases: more names, each for a model's id or bare name.
+        max_age: seconds that a list is kept.
+        timeout: seconds that each engine has to answer; one that does not is left out, the others are listed.
+        num_ctx: the context length for engines that take one.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        *,
+        aliases: Mapping[str, str] | None = None,
+        max_age: float = 30,
+        timeout: float = 5,
+        num_ctx: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engines = {engine.name: engine for engine in engines}
+        self._aliases = dict(aliases or {})
+        self._max_age = max_age
+        self._timeout = timeout
+        self._num_ctx = num_ctx
+        self._clock = clock
+        self._models: tuple[ModelInfo, ...] = ()
+        self._read_at: float | None = None
+        self._reading = asyncio.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self.problems: dict[str, EngineError] = {}
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever models have come or gone."""
+        self._listeners.append(listener)
+
+    @property
+    def known(self) -> tuple[ModelInfo, ...]:
+        """The models as last listed, without asking anybody."""
+        return self._models
+
+    async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
+        """All models, from the kept list unless it is too old or `fresh` is wanted."""
+        asked_at = self._clock()
+        async with self._reading:
+            age = None if self._read_at is None else self._clock() - self._read_at
+            # Somebody else's answer that came while this call waited is fresh enough for anybody.
+            newer = self._read_at is not None and self._read_at >= asked_at
+            if age is None or age > self._max_age or (fresh and not newer):
+                await self._read()
+        return self._models
+
+    async def _read(self) -> None:
+        lists = await asyncio.gather(*(self._list(engine) for engine in self.engines.values()))
+        models = tuple(model for some in lists for model in some)
+        changed = {model.id for model in models} != {model.id for model in self._models}
+        self._models = models
+        self._read_at = self._clock()
+        if changed:
+            for listener in self._listeners:
+                listener()
+
+    async def _list(self, engine: Engine) -> Sequence[ModelInfo]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                models = await engine.models()
+        except (EngineError, TimeoutError) as problem:
+            failure = (
+                problem
+                if isinstance(problem, EngineError)
+                else EngineError(engine=engine.label, detail=f"no list of models within {self._timeout:g} s")
+            )
+            if engine.name not in self.problems:
+                log.warning("MODELS %s", failure)
+            self.problems[engine.name] = failure
+            return ()
+        if self.problems.pop(engine.name, None):
+            log.info("MODELS %s answers again", engine.label)
+        return models
+
+    async def find(self, name: str) -> ModelInfo:
+        """The model of that name: its id, its bare name where only one engine has it, or an alias.
+
+        A name that is not on the kept list is looked for on a fresh one, at most once.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        found = self._match(name, await self.models())
+        if found is None:
+            found = self._match(name, await self.models(fresh=True))
+        if found is None:
+            known = ", ".join(model.id for model in self._models) or "-"
+            raise UnknownModel(model=name, known=known)
+        return found
+
+    def _match(self, name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
+        wanted = self._aliases.get(name, name)
+        by_id = {model.id: model for model in models}
+        if wanted in by_id:
+            return by_id[wanted]
+        # Ollama's rule: a name without a tag means the tag `latest`.
+        bare = [model for model in models if model.name in (wanted, f"{wanted}:latest")]
+        if len(bare) == 1:
+            return bare[0]
+        return None if bare else self._by_family(wanted, models)
+
+    def _by_family(self, name: str, models: Sequence[ModelInfo]) -> ModelInfo | None:
+        """`ollama`: the engine's first model; `phi3_ollama`, `qwen_vllm`: its first whose name begins so."""
+        family, _, engine = name.rpartition("_")
+        if engine not in self.engines:
+            return None
+        return next(
+            (
+                model
+                for model in models
+                if model.engine == engine and model.name.rpartition("/")[2].lower().startswith(family.lower())
+            ),
+            None,
+        )
+
+    def engine_of(self, model: ModelInfo) -> Engine:
+        """The engine that runs a model."""
+        return self.engines[model.engine]
+
+    def context_length(self, model: ModelInfo) -> int:
+        """Tokens of prompt and reply together that a model is given here, the same for every request."""
+        if model.context_length is None:
+            return self._num_ctx
+        return model.context_length if model.context_fixed else min(self._num_ctx, model.context_length)

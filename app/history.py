@@ -1,0 +1,158 @@
+"""SessionHistory: the messages of one conversation, with edits and regeneration, and the window over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from app.context import Budget, TurnTokens, Walk, Window, walk, window
+from app.engines.base import ChatMessage
+
+
+@dataclass(slots=True)
+class StoredMessage:
+    """A message of the conversation.
+
+    Attributes:
+        id: the page's or the API's own.
+        text: what was written; of a reply the answer alone, without its reasoning.
+        tokens: its size by model id, where an engine has told it.
+    """
+
+    id: str
+    text: str
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A question and what was answered; no answer yet, or none came: the model does not read this turn."""
+
+    question: StoredMessage
+    answer: StoredMessage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one request sends, and how it was cut.
+
+    Attributes:
+        messages: the model reads them, oldest first.
+        window: the cut.
+        stored: the messages of the conversation in the window, in order, the new question last.
+        base: tokens of the system prompt and the template, as counted in the window.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    window: Window
+    stored: tuple[StoredMessage, ...]
+    base: int
+
+
+class SessionHistory:
+    """One conversation."""
+
+    def __init__(self, conversation: str, turns: list[Turn] | None = None) -> None:
+        self.conversation = conversation
+        self._turns = turns or []
+        self._sizes: dict[str, list[TurnTokens]] = {}
+        self._walks: dict[str, tuple[Budget, Walk]] = {}
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __iter__(self) -> Iterator[Turn]:
+        return iter(self._turns)
+
+    @property
+    def last(self) -> Turn | None:
+        return self._turns[-1] if self._turns else None
+
+    def ask(self, question: StoredMessage) -> Turn:
+        """A new question; one with a known id replaces that question and everything after it (an edit)."""
+        for index in range(len(self._turns) - 1, -1, -1):
+            if self._turns[index].question.id == question.id:
+                self._forget_from(index)
+                break
+        turn = Turn(question)
+        self._turns.append(turn)
+        return turn
+
+    def _forget_from(self, index: int) -> None:
+        del self._turns[index:]
+        for sizes in self._sizes.values():
+            del sizes[index:]
+        self._walks = {model: kept for model, kept in self._walks.items() if kept[1].turns <= index}
+
+    def prompt(self, system: str, model_id: str, budget: Budget, estimate: Callable[[str], int]) -> Prompt:
+        """The prompt for the last question, which has no answer yet.
+
+        Args:
+            system: the system prompt, may be empty.
+            model_id: whose counts are used.
+            budget: how the context is shared out.
+            estimate: tokens of a message that this model has not counted yet.
+
+        Raises:
+            MessageTooLong: the question alone does not fit.
+        """
+        question = self._turns[-1].question
+        sizes = self._sizes_of(model_id, estimate)
+        known, at = self._walks.get(model_id, (budget, Walk()))
+        at = walk(sizes, budget, at if known == budget else None)
+        self._walks[model_id] = (budget, at)
+        cut = window(sizes, _size(question, model_id, estimate), budget, at)
+        stored = [
+            message
+            for turn in self._turns[cut.first : -1]
+            if turn.answer is not None
+            for message in (turn.question, turn.answer)
+        ]
+        roles = [ChatMessage("system", system)] if system else []
+        roles += [ChatMessage("assistant" if i % 2 else "user", message.text) for i, message in enumerate(stored)]
+        roles.append(ChatMessage("user", question.text))
+        return Prompt(tuple(roles), cut, (*stored, question), budget.base)
+
+    def _sizes_of(self, model_id: str, estimate: Callable[[str], int]) -> list[TurnTokens]:
+        """Sizes of all turns but the last. Only turns that are new since the last call are looked at."""
+        sizes = self._sizes.setdefault(model_id, [])
+        for turn in self._turns[len(sizes) : -1]:
+            answered = turn.answer is not None
+            sizes.append(
+                TurnTokens(_size(turn.question, model_id, estimate), _size(turn.answer, model_id, estimate))
+                if answered and turn.answer is not None
+                else TurnTokens(0, 0)
+            )
+        return sizes
+
+    def learn(
+        self, prompt: Prompt, model_id: str, exact: int, estimate: Callable[[str], int]
+    ) -> list[tuple[StoredMessage, int]]:
+        """The engine has counted a prompt: give the messages whose size it had not told yet their share.
+
+        Args:
+            prompt: what was sent.
+            model_id: by which model.
+            exact: its count of the whole prompt, in tokens.
+            estimate: as in `prompt`.
+
+        Returns:
+            The messages whose size is now known, with that size.
+        """
+        new = [message for message in prompt.stored if model_id not in message.tokens]
+        left = exact - prompt.base - sum(m.tokens[model_id] for m in prompt.stored if model_id in m.tokens)
+        guesses = [estimate(message.text) for message in new]
+        whole = sum(guesses)
+        for message, guess in zip(new, guesses, strict=True):
+            share = max(round(left * guess / whole), 1) if whole else 1
+            left, whole = left - share, whole - guess
+            message.tokens[model_id] = share
+        if len(new) > 1 or (new and new[0] is not prompt.stored[-1]):
+            # Older turns had been estimated: their sizes are read anew, and the walk over them starts again.
+            self._sizes.pop(model_id, None)
+            self._walks.pop(model_id, None)
+        return [(message, message.tokens[model_id]) for message in new]
+
+
+def _size(message: StoredMessage, model_id: str, estimate: Callable[[str], int]) -> int:
+    return message.tokens.get(model_id) or estimate(message.text)

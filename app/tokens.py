@@ -1,0 +1,77 @@
+"""Token counts of text that no engine has seen yet.
+
+tiktoken counts when its table is on disk; bytes are counted otherwise. Either is scaled by what this model's replies
+have shown. The engine's own count replaces the estimate as soon as the text was in a prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+# English text has about 4 bytes a token with today's vocabularies, code and names fewer.
+_BYTES_PER_TOKEN: Final = 3.5
+# The chat template's own tokens around one message, e.g. <start_of_turn>user\n ... <end_of_turn>\n.
+MESSAGE_OVERHEAD: Final = 8
+# The scale moves in steps, so that a small change of what was learned does not move the window.
+_STEP: Final = 1.1
+# One observation moves the learned ratio by this share.
+_WEIGHT: Final = 0.3
+_MIN_SAMPLE_TOKENS: Final = 32
+_SCALE_BOUNDS: Final = (0.25, 4.0)
+
+# The file that tiktoken keeps of `cl100k_base` in TIKTOKEN_CACHE_DIR: the SHA-1 of its address (tiktoken/load.py).
+_TIKTOKEN_ENCODING: Final = "cl100k_base"
+_TIKTOKEN_FILE: Final = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
+_TIKTOKEN_SHA256: Final = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
+
+
+def bytes_estimate(text: str) -> int:
+    """Tokens of `text`, by its bytes of UTF-8."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+
+
+def tiktoken_estimate(cache_dir: Path | None) -> Callable[[str], int] | None:
+    """A counter by tiktoken, if its table lies whole in `cache_dir` (TIKTOKEN_CACHE_DIR).
+
+    The table is never fetched: tiktoken would do so on first use, with no time limit (tiktoken #513), and also when the
+    file there is not the one that it expects.
+    """
+    table = cache_dir / _TIKTOKEN_FILE if cache_dir else None
+    if table is None or not table.is_file() or sha256(table.read_bytes()).hexdigest() != _TIKTOKEN_SHA256:
+        return None
+    import tiktoken
+
+    encoding = tiktoken.get_encoding(_TIKTOKEN_ENCODING)
+    return lambda text: len(encoding.encode_ordinary(text))
+
+
+class TokenEstimator:
+    """Estimates token counts for every model, and learns from exact ones."""
+
+    def __init__(self, count: Callable[[str], int] = bytes_estimate) -> None:
+        self._count = count
+        self._ratio: dict[str, float] = {}
+        self._step: dict[str, int] = {}
+
+    def estimate(self, model_id: str, text: str) -> int:
+        """Tokens of one message with `text`, the chat template's around it included."""
+        return math.ceil(self._count(text) * _STEP ** self._step.get(model_id, 0)) + MESSAGE_OVERHEAD
+
+    def learn(self, model_id: str, text: str, exact: int) -> None:
+        """An engine has counted: a message with `text` has `exact` tokens by this model."""
+        raw = self._count(text)
+        if raw < _MIN_SAMPLE_TOKENS:
+            return
+        low, high = _SCALE_BOUNDS
+        seen = min(max((exact - MESSAGE_OVERHEAD) / raw, low), high)
+        ratio = self._ratio.get(model_id)
+        ratio = seen if ratio is None else ratio + _WEIGHT * (seen - ratio)
+        self._ratio[model_id] = ratio
+        wanted = math.log(ratio, _STEP)
+        # Hysteresis: a ratio on the border between two steps does not flicker.
+        if abs(wanted - self._step.get(model_id, 0)) > 0.75:
+            self._step[model_id] = math.ceil(wanted)
