@@ -50,11 +50,17 @@ class Prompt:
 
 
 class SessionHistory:
-    """One conversation."""
+    """One conversation.
+
+    Attributes:
+        conversation: its name, the same in every process.
+        seen_left_out: how many turns had left the window when the last prompt was made.
+    """
 
     def __init__(self, conversation: str, turns: list[Turn] | None = None) -> None:
         self.conversation = conversation
         self._turns = turns or []
+        self.seen_left_out = 0
         self._sizes: dict[str, list[TurnTokens]] = {}
         self._walks: dict[str, tuple[Budget, Walk]] = {}
 
@@ -77,6 +83,13 @@ class SessionHistory:
         turn = Turn(question)
         self._turns.append(turn)
         return turn
+
+    def answer(self, question_id: str, answer: StoredMessage) -> None:
+        """What was written for a question, if that question still stands."""
+        for turn in reversed(self._turns):
+            if turn.question.id == question_id:
+                turn.answer = answer
+                return
 
     def _forget_from(self, index: int) -> None:
         del self._turns[index:]

@@ -1,0 +1,383 @@
+"""One turn: the way that every reply goes, whether the page or an API asked for it.
+
+message, options -> admission (queue) -> context window -> engine -> stream of events -> metrics, log, history
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from app.admission import Queue
+from app.context import Budget
+from app.engines.base import (
+    CompletionRequest,
+    Delta,
+    Done,
+    Engine,
+    FinishReason,
+    GenerationOptions,
+    Loading,
+    ModelInfo,
+    Reading,
+    Usage,
+)
+from app.engines.catalog import Catalog
+from app.engines.speeds import SpeedBook
+from app.errors import ChatError, EmptyMessage, EngineError, MessageTooLarge, PromptTooLong
+from app.history import Prompt, SessionHistory, StoredMessage
+from app.metrics import Outcome, ReplyMetrics
+from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
+
+log = logging.getLogger(__name__)
+
+# How often a window is cut again after the engine has named the exact size of a prompt that was too long.
+_CUTS: Final = 3
+
+
+def readable(text: str) -> str:
+    """`text` without what no engine and no database takes: NUL goes, a lone surrogate becomes U+FFFD."""
+    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The queue: `ahead` people are served or wait before this one."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The reply is complete; the turn holds it."""
+
+    finish_reason: FinishReason
+
+
+Event = Waiting | Loading | Reading | Delta | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyOptions:
+    """What a visitor or a program can choose for a reply.
+
+    Attributes:
+        model: a model's id, name or alias.
+        system: the system prompt; empty: none.
+        generation: how the reply is sampled.
+    """
+
+    model: str
+    system: str = ""
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+
+
+class ChatTurn:
+    """One question on its way to its reply. Iterate over `events()` once; what came stays here, however it ends.
+
+    Attributes:
+        question: as it stands in the history.
+        answer: what was written, as it stands in the history; None while nothing is, and when nothing came.
+        model: which model answers; None until it is known.
+        fallback_from: the model that was asked first and failed, when FALLBACK_MODEL answers in its place.
+        text, reasoning: what has come so far.
+        left_out: turns of the conversation that the model no longer reads.
+        newly_left_out: whether this turn is the first without some of them.
+        error: why the turn failed, if it did.
+        metrics: set when the turn has ended, whichever way.
+        counted: messages whose exact size became known in this turn, to be stored with them.
+    """
+
+    def __init__(
+        self, chat: Chat, history: SessionHistory, question: StoredMessage, answer_id: str, options: ReplyOptions
+    ) -> None:
+        self._chat = chat
+        self._history = history
+        self._options = options
+        self.question = question
+        self.answer_id = answer_id
+        self.answer: StoredMessage | None = None
+        self.model: ModelInfo | None = None
+        self.fallback_from: ModelInfo | None = None
+        self.text = ""
+        self.reasoning = ""
+        self.left_out = 0
+        self.newly_left_out = False
+        self.finish_reason: FinishReason | None = None
+        self.error: ChatError | None = None
+        self.metrics: ReplyMetrics | None = None
+        self.counted: dict[str, StoredMessage] = {}
+        self._estimate: Callable[[str], int] = len
+        self._began = chat.clock()
+        self._admitted: float | None = None
+        self._first: float | None = None
+        self._deltas = 0
+        self._prompt: Prompt | None = None
+        self._usage: Usage | None = None
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """The turn's events, `Finished` last.
+
+        Closing the generator, or cancelling the task that reads it, ends the engine's work; what was written stays in
+        `text` and in the history.
+
+        Raises:
+            ChatError: it failed; what had come is kept the same way.
+        """
+        outcome: Outcome = "stopped"
+        try:
+            self._check()
+            self._history.ask(self.question)
+            async with aclosing(self._answer()) as events:
+                async for event in events:
+                    yield event
+            outcome = "finished"
+        except ChatError as problem:
+            self.error = problem
+            outcome = "failed"
+            raise
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self._close(outcome)
+
+    def _check(self) -> None:
+        self.question.text = readable(self.question.text)
+        size = len(self.question.text.encode("utf-8", "replace"))
+        if not self.question.text.strip():
+            raise EmptyMessage
+        if size > self._chat.max_message_bytes:
+            raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
+
+    async def _answer(self) -> AsyncGenerator[Event, None]:
+        self.model = await self._chat.catalog.find(self._options.model)
+        try:
+            async with aclosing(self._from(self.model)) as events:
+                async for event in events:
+                    yield event
+        except EngineError as problem:
+            fallback = await self._fallback(problem)
+            if fallback is None:
+                raise
+            log.warning("CHAT %s failed (%s), %s answers in its place", self.model.id, problem.code, fallback.id)
+            self.fallback_from, self.model = self.model, fallback
+            async with aclosing(self._from(fallback)) as events:
+                async for event in events:
+                    yield event
+
+    async def _fallback(self, problem: EngineError) -> ModelInfo | None:
+        """The model to ask instead, if nothing has come yet and one is set."""
+        if not self._chat.fallback_model or self._deltas or isinstance(problem, PromptTooLong):
+            return None
+        try:
+            model = await self._chat.catalog.find(self._chat.fallback_model)
+        except ChatError as missing:
+            log.warning("CHAT FALLBACK_MODEL: %s", missing)
+            return None
+        return None if self.model is None or model.id == self.model.id else model
+
+    async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
+        engine = self._chat.catalog.engine_of(model)
+        ticket = self._chat.queue_of(engine).join()
+        try:
+            async with aclosing(ticket.wait()) as places:
+                async for ahead in places:
+                    yield Waiting(ahead)
+            self._admitted = self._chat.clock()
+            async with aclosing(self._complete(engine, model)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            ticket.leave()
+
+    async def _complete(self, engine: Engine, model: ModelInfo) -> AsyncGenerator[Event, None]:
+        """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
+        for attempt in range(_CUTS):
+            prompt, request = await self._request(engine, model)
+            try:
+                async with aclosing(engine.complete(request)) as events:
+                    async for event in events:
+                        if isinstance(event, Delta):
+                            self._add(event)
+                        if isinstance(event, Done):
+                            self._done(prompt, model, event)
+                            yield Finished(event.finish_reason)
+                        else:
+                            yield event
+                return
+            except PromptTooLong as problem:
+                self._learn(prompt, model, problem.tokens)
+                if attempt == _CUTS - 1 or problem.tokens <= 0:
+                    raise
+                log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
+
+    async def _request(self, engine: Engine, model: ModelInfo) -> tuple[Prompt, CompletionRequest]:
+        generation = self._options.generation
+        context = self._chat.catalog.context_length(model)
+        counts = await self._counts(engine, model)
+
+        def estimate(text: str) -> int:
+            return counts.get(text) or self._chat.estimator.estimate(model.id, text)
+
+        self._estimate = estimate
+        base = estimate(self._options.system) if self._options.system else MESSAGE_OVERHEAD
+        budget = Budget.of(context, generation.max_tokens, base, self._chat.window_low)
+        prompt = self._prompt = self._history.prompt(self._options.system, model.id, budget, estimate)
+        self.newly_left_out = prompt.window.first > self._history.seen_left_out
+        self.left_out = self._history.seen_left_out = prompt.window.first
+        return prompt, CompletionRequest(
+            model=model.name,
+            messages=prompt.messages,
+            options=replace(
+                generation,
+                max_tokens=min(generation.max_tokens, prompt.window.reply),
+                think=generation.think and model.can_think,
+            ),
+            context_length=context,
+            conversation=self._history.conversation,
+            expected_prompt_tokens=prompt.window.tokens,
+        )
+
+    async def _counts(self, engine: Engine, model: ModelInfo) -> dict[str, int]:
+        """Counts by the model's own tokenizer of what is new in this turn, where the engine offers it."""
+        counts = {}
+        for text in filter(None, (self._options.system, self.question.text)):
+            count = await engine.count_tokens(model.name, text)
+            if count is not None:
+                counts[text] = count + MESSAGE_OVERHEAD
+        return counts
+
+    def _add(self, delta: Delta) -> None:
+        if self._first is None:
+            self._first = self._chat.clock()
+        self._deltas += 1
+        if delta.kind == "reasoning":
+            self.reasoning += delta.text
+        else:
+            self.text += delta.text
+
+    def _done(self, prompt: Prompt, model: ModelInfo, done: Done) -> None:
+        self._usage = done.usage
+        self.finish_reason = done.finish_reason
+        self._chat.speeds.observe(model.id, done.usage)
+        if done.usage.prompt_tokens:
+            self._learn(prompt, model, done.usage.prompt_tokens)
+
+    def _learn(self, prompt: Prompt, model: ModelInfo, exact: int) -> None:
+        for message, tokens in self._history.learn(prompt, model.id, exact, self._estimate):
+            self._chat.estimator.learn(model.id, message.text, tokens)
+            self.counted[message.id] = message
+
+    def _close(self, outcome: Outcome) -> None:
+        """What was written becomes the answer in the history, however the turn ended; metrics and log."""
+        usage = self._usage
+        model_id = self.model.id if self.model else self._options.model
+        tokens: dict[str, int] = {}
+        # With reasoning in it, the engine's count says nothing about the answer alone.
+        if usage and usage.reply_tokens and not self.reasoning:
+            tokens[model_id] = usage.reply_tokens
+        if self.text:
+            self.answer = StoredMessage(self.answer_id, self.text, tokens)
+            self._history.answer(self.question.id, self.answer)
+        self.metrics = self._measure(outcome)
+        code = f" {self.error.code}" if self.error else ""
+        log.info("CHAT %s %s%s %s", model_id, outcome, code, _summary(self.metrics))
+
+    def _measure(self, outcome: Outcome) -> ReplyMetrics:
+        now = self._chat.clock()
+        admitted = self._admitted or now
+        usage = self._usage
+        counted = usage.reply_tokens if usage else None
+        # Engines send a piece of text for each token, as good as always.
+        reply = self._deltas if counted is None else counted
+        prompt = usage.prompt_tokens if usage else None
+        sent = self._prompt.window.tokens if self._prompt else 0
+        model = self.model
+        return ReplyMetrics(
+            outcome=outcome,
+            total_seconds=now - self._began,
+            queue_seconds=admitted - self._began,
+            first_token_seconds=None if self._first is None else self._first - self._began,
+            load_seconds=usage.load_seconds if usage else 0.0,
+            prompt_seconds=usage.prompt_seconds if usage else (self._first or now) - admitted,
+            generation_seconds=usage.generation_seconds if usage else now - (self._first or now),
+            prompt_tokens=prompt,
+            cached_tokens=usage.cached_tokens if usage else None,
+            reply_tokens=reply,
+            estimated=counted is None,
+            characters=len(self.text),
+            context_used=(sent if prompt is None else prompt) + reply,
+            context_length=self._chat.catalog.context_length(model) if model else 0,
+        )
+
+
+def _summary(metrics: ReplyMetrics) -> str:
+    first, speed = metrics.first_token_seconds, metrics.tokens_per_second
+    return (
+        f"{metrics.total_seconds:.2f} s, waited {metrics.queue_seconds:.2f} s, "
+        f"first token {'-' if first is None else f'{first:.2f} s'}, prompt {metrics.prompt_tokens or '-'}, "
+        f"reply {metrics.reply_tokens} tokens, {'-' if speed is None else f'{speed:.1f}'} tok/s, "
+        f"context {metrics.context_used}/{metrics.context_length}"
+    )
+
+
+class Chat:
+    """The parts that every turn goes through, put together once.
+
+    Args:
+        catalog: which models there are.
+        speeds: learns from each reply.
+        estimator: token counts of what no engine has seen.
+        slots: replies that an engine works on at once; 0: as many as it says.
+        max_waiting: people who may wait for an engine.
+        max_message_bytes: largest message, in bytes of UTF-8.
+        window_low: share of the conversation's room that stays after a cut.
+        fallback_model: answers when the chosen model's engine fails before its first token; empty: none.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        speeds: SpeedBook | None = None,
+        estimator: TokenEstimator | None = None,
+        slots: int = 0,
+        max_waiting: int = 16,
+        max_message_bytes: int = 262_144,
+        window_low: float = 0.5,
+        fallback_model: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.catalog = catalog
+        self.speeds = speeds or SpeedBook()
+        self.estimator = estimator or TokenEstimator()
+        self.max_message_bytes = max_message_bytes
+        self.window_low = window_low
+        self.fallback_model = fallback_model
+        self.clock = clock
+        self._slots = slots
+        self._max_waiting = max_waiting
+        self._queues: dict[str, Queue] = {}
+
+    def turn(self, history: SessionHistory, question: StoredMessage, answer_id: str, options: ReplyOptions) -> ChatTurn:
+        """A turn that asks `question`; nothing happens until its events are read.
+
+        Args:
+            history: the conversation; a question whose id it knows replaces that one and all after it.
+            question: the visitor's message.
+            answer_id: the id that the answer gets in the history.
+            options: model, system prompt, sampling.
+        """
+        return ChatTurn(self, history, question, answer_id, options)
+
+    def queue_of(self, engine: Engine) -> Queue:
+        """The queue in front of an engine."""
+        if engine.name not in self._queues:
+            self._queues[engine.name] = Queue(self._slots or engine.slots, self._max_waiting)
+        return self._queues[engine.name]

@@ -1,0 +1,105 @@
+"""Which model answers, why, and how to change it: in words, for the log and for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from app.default_model import DefaultModel, Wishes
+from app.errors import Language
+
+Level = Literal["info", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Attributes: `text`, one line; `details`, sentences; `level`, whether something wants doing."""
+
+    text: str
+    details: tuple[str, ...]
+    level: Level
+
+
+_TEXTS: Final[dict[Language, dict[str, str]]] = {
+    "en": {
+        "answers": "{model} answers.",
+        "nothing": "No model can answer yet.",
+        "guide": "The built-in guide answers: a tiny model that only knows this program.",
+        "set": "It is set by MODEL. Without MODEL the server looks for the best one by itself.",
+        "stand_in": "MODEL={wanted} is not here, so this one stands in for it. Correct MODEL, or get that model.",
+        "vllm": "It is the first model of {vllm_url} (VLLM_URL).",
+        "ollama": "Ollama runs at {ollama_url} and has it. `ollama pull NAME` brings more models.",
+        "qwen": "No Ollama with a model answers at {ollama_url}, so transformers runs QWEN_MODEL on this server.",
+        "no_ollama": "No Ollama answers at {ollama_url}.",
+        "empty_ollama": "The Ollama at {ollama_url} has no model yet.",
+        "no_local": "To run a model without Ollama, install its packages: make install-local",
+        "downloading": "{download} is being downloaded and answers as soon as it is here.",
+        "failed": "The download failed: {problem} It is tried again.",
+        "start": "For a real model, start Ollama on this server and run: ollama pull {ollama_model}. "
+        "The page notices by itself.",
+        "pick": "Pick another model in the chat settings.",
+    },
+    "ru": {
+        "answers": "Отвечает {model}.",
+        "nothing": "Пока ни одна модель не готова отвечать.",
+        "guide": "Отвечает встроенный гид: крошечная модель, которая знает только эту программу.",
+        "set": "Так задано переменной MODEL. Без неё сервер сам найдёт лучшую модель.",
+        "stand_in": "Модели MODEL={wanted} здесь нет, пока отвечает эта. Исправьте MODEL или скачайте ту модель.",
+        "vllm": "Это первая модель сервера {vllm_url} (VLLM_URL).",
+        "ollama": "Ollama работает по адресу {ollama_url}, и модель в нём есть. `ollama pull ИМЯ` добавит другие.",
+        "qwen": "По адресу {ollama_url} нет Ollama с моделью, поэтому QWEN_MODEL работает здесь через transformers.",
+        "no_ollama": "По адресу {ollama_url} Ollama не отвечает.",
+        "empty_ollama": "В Ollama по адресу {ollama_url} ещё нет моделей.",
+        "no_local": "Чтобы запускать модель без Ollama, установите пакеты: make install-local",
+        "downloading": "{download} скачивается и начнёт отвечать, как только будет здесь.",
+        "failed": "Скачать не удалось: {problem} Попытка повторится.",
+        "start": "Чтобы появилась настоящая модель, запустите на сервере Ollama и выполните: ollama pull {ollama_model}. "
+        "Страница заметит сама.",
+        "pick": "Другую модель можно выбрать в настройках чата.",
+    },
+}
+
+
+def explain(default: DefaultModel, wishes: Wishes, language: Language) -> Explanation:
+    """Say it in a language.
+
+    Args:
+        default: what the search has found.
+        wishes: what it was told to look for.
+        language: of the reader.
+    """
+    places = {
+        "model": default.model.name if default.model else "",
+        "wanted": default.wanted,
+        "vllm_url": wishes.vllm_url,
+        "ollama_url": wishes.ollama_url,
+        "ollama_model": wishes.ollama_model,
+        "download": default.download.model if default.download else "",
+        "problem": default.problem.sentence(language) if default.problem else "",
+    }
+    texts = _TEXTS[language]
+    headline = default.reason if default.reason in ("guide", "nothing") else "answers"
+    details = [texts[key].format(**places) for key in _detail_keys(default, wishes)]
+    lacking = default.reason in ("guide", "nothing") or bool(default.wanted)
+    return Explanation(texts[headline].format(**places), tuple(details), "warning" if lacking else "info")
+
+
+def _detail_keys(default: DefaultModel, wishes: Wishes) -> list[str]:
+    keys: list[str] = []
+    if default.wanted:
+        keys.append("stand_in")
+    elif default.reason not in ("guide", "nothing"):
+        keys.append(default.reason)
+    else:
+        keys.append("empty_ollama" if default.ollama_up else "no_ollama")
+        if not wishes.local:
+            keys.append("no_local")
+    if default.download:
+        keys.append("downloading")
+    elif default.problem:
+        keys.append("failed")
+    if default.reason in ("guide", "nothing") and not default.ollama_up and not default.wanted:
+        keys.append("start")
+    if default.model is not None:
+        keys.append("pick")
+    return keys
