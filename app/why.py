@@ -53,7 +53,7 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "no_local": "Чтобы запускать модель без Ollama, установите пакеты: make install-local",
         "downloading": "{download} скачивается и начнёт отвечать, как только будет здесь.",
         "failed": "Скачать не удалось: {problem} Попытка повторится.",
-        "start": "Чтобы появилась настоящая модель, запустите на сервере Ollama и выполните: ollama pull {ollama_model}. "
+        "start": "Для настоящей модели запустите на сервере Ollama и выполните: ollama pull {ollama_model}. "
         "Страница заметит сама.",
         "pick": "Другую модель можно выбрать в настройках чата.",
     },

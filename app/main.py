@@ -1,0 +1,173 @@
+"""The ASGI application: builds the parts, declares the routes, mounts Chainlit at /."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+
+from chainlit.server import app as chainlit_app
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from app.chat import Chat
+from app.default_model import DefaultModelFinder, Wishes
+from app.engines.base import Engine, ModelInfo
+from app.engines.catalog import Catalog
+from app.engines.hub import Hub
+from app.engines.local import LocalEngine
+from app.engines.ollama import OllamaEngine
+from app.engines.openai_compatible import OpenAICompatibleEngine
+from app.engines.speeds import SpeedBook
+from app.errors import ChatError
+from app.page.callbacks import Page
+from app.page.data_layer import ChatDataLayer
+from app.page.preferences import Preferences
+from app.page.visitor import VisitorCookie
+from app.settings import GUIDE_DIR, Settings
+from app.storage.database import Database
+from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
+from app.why import explain
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The whole server, ready for an ASGI runner.
+
+    Chainlit's environment has to be set before this module is imported; see `server`.
+    """
+    speeds = SpeedBook()
+    hub = Hub()
+    ollama = OllamaEngine(
+        settings.ollama_host,
+        num_batch=settings.num_batch,
+        num_thread=settings.num_thread,
+        keep_alive=settings.keep_alive,
+        timeout=settings.timeout,
+        load_timeout=settings.load_timeout,
+        models_timeout=settings.models_timeout,
+        speeds=speeds,
+    )
+    engines: list[Engine] = [ollama]
+    if settings.vllm_url:
+        engines.append(
+            OpenAICompatibleEngine(
+                settings.vllm_url,
+                api_key=settings.vllm_api_key,
+                timeout=settings.timeout,
+                load_timeout=settings.load_timeout,
+                models_timeout=settings.models_timeout,
+                speeds=speeds,
+            )
+        )
+    local = find_spec("torch") is not None and find_spec("transformers") is not None
+    if local:
+        engines.append(
+            LocalEngine(
+                GUIDE_DIR,
+                settings.qwen_models,
+                device=settings.device,
+                caches=settings.local_caches,
+                timeout=settings.timeout,
+                speeds=speeds,
+                hub=hub,
+            )
+        )
+    catalog = Catalog(
+        engines,
+        aliases=settings.aliases,
+        max_age=settings.models_cache_seconds,
+        timeout=settings.models_timeout,
+        num_ctx=settings.num_ctx,
+    )
+    chat = Chat(
+        catalog,
+        speeds=speeds,
+        estimator=TokenEstimator(tiktoken_estimate(settings.tiktoken_cache_dir) or bytes_estimate),
+        slots=settings.slots,
+        max_waiting=settings.max_waiting,
+        max_message_bytes=settings.max_message_bytes,
+        window_low=settings.window_low,
+        fallback_model=settings.fallback_model,
+    )
+    loads: set[asyncio.Task[None]] = set()
+
+    def load(model: ModelInfo) -> None:
+        task = asyncio.create_task(_load(catalog, model))
+        loads.add(task)
+        task.add_done_callback(loads.discard)
+
+    wishes = Wishes(
+        model=settings.model,
+        ollama_model=settings.ollama_model,
+        qwen_models=settings.qwen_models,
+        ollama_url=settings.ollama_host,
+        vllm_url=settings.vllm_url,
+        local=local,
+    )
+    finder = DefaultModelFinder(
+        wishes,
+        catalog,
+        pull=ollama.pull,
+        download=hub.download if local else None,
+        load=load if settings.preload else None,
+        settled_poll=settings.models_cache_seconds,
+    )
+    database = Database.in_folder(settings.data_dir)
+    store = ChatDataLayer(database)
+    preferences = Preferences(
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        top_p=settings.top_p,
+        system_prompt=settings.system_prompt,
+    )
+    page = Page(chat, finder, store, preferences, settings.away_seconds)
+    page.register()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await database.open()
+        said = ""
+
+        def say() -> None:
+            nonlocal said
+            words = explain(finder.current, wishes, "en")
+            if finder.current.download is None and words.text != said:
+                said = words.text
+                log.info("MODELS %s %s", words.text, " ".join(words.details))
+
+        finder.on_change(say)
+        search = asyncio.create_task(finder.run())
+        try:
+            yield
+        finally:
+            search.cancel()
+            await asyncio.wait({search, *loads}, timeout=1)
+            await page.close()
+            for engine in engines:
+                await engine.close()
+            await database.close()
+
+    app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    async def unknown_path(request: Request, path: str) -> JSONResponse:
+        """Chainlit would answer any unknown path with its page."""
+        return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
+
+    app.mount("/", chainlit_app)
+    app.add_middleware(VisitorCookie)
+    return app
+
+
+async def _load(catalog: Catalog, model: ModelInfo) -> None:
+    """Bring the default model into memory before anybody waits for it."""
+    try:
+        await catalog.engine_of(model).load(model.name, catalog.context_length(model))
+        log.info("MODELS %s is loaded", model.id)
+    except ChatError as problem:
+        log.warning("MODELS %s could not be loaded: %s", model.id, problem)

@@ -1,0 +1,173 @@
+"""Chainlit's callbacks, each a translation into a `Visit`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import chainlit as cl
+from chainlit.action import Action
+from chainlit.config import config
+from chainlit.context import context, init_ws_context
+from chainlit.server import sio
+from chainlit.session import WebsocketSession
+from chainlit.types import MessagePayload, Starter, ThreadDict
+from chainlit.utils import wrap_user_function
+
+from app.chat import Chat
+from app.default_model import DefaultModelFinder
+from app.page.banner import banner
+from app.page.preferences import Preferences
+from app.page.texts import language_of, starters
+from app.page.visit import Visit
+from app.page.visitor import visitor_from_headers
+
+log = logging.getLogger(__name__)
+
+
+class Page:
+    """All open pages of this server.
+
+    Args:
+        chat: answers.
+        finder: knows which model answers those who have picked none.
+        store: Chainlit's data layer, which is also where preferences are kept.
+        preferences: what a new visitor starts with.
+        away_seconds: a reply is stopped when its reader is away this long.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        finder: DefaultModelFinder,
+        store: Any,
+        preferences: Preferences,
+        away_seconds: float,
+    ) -> None:
+        self._chat = chat
+        self._finder = finder
+        self._store = store
+        self._preferences = preferences
+        self._away_seconds = away_seconds
+        self._visits: WeakKeyDictionary[WebsocketSession, Visit] = WeakKeyDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def register(self) -> None:
+        """Tell Chainlit what to call."""
+        code = config.code
+        code.header_auth_callback = wrap_user_function(visitor_from_headers)
+        code.data_layer = lambda: self._store
+        code.set_starters = wrap_user_function(self._starters)
+        code.on_chat_start = wrap_user_function(self._on_chat_start)
+        code.on_chat_resume = wrap_user_function(self._on_chat_resume)
+        code.on_chat_end = wrap_user_function(self._on_disconnect)
+        code.on_message = wrap_user_function(self._on_message)
+        code.on_settings_update = wrap_user_function(self._on_settings)
+        code.action_callbacks["retry"] = wrap_user_function(self._on_retry)
+        # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
+        sio.on("stop", handler=self._on_stop)
+        sio.on("edit_message", handler=self._on_edit)
+        self._finder.on_change(lambda: self._for_all(self._show_state))
+        self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
+
+    async def close(self) -> None:
+        """Stop what is being written, and wait until it is stored."""
+        tasks = [visit.answering for visit in list(self._visits.values()) if visit.answering is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=3)
+
+    async def _visit(self, session: WebsocketSession) -> Visit:
+        """The visit of a session, with what its visitor has set before."""
+        visit = self._visits.get(session)
+        if visit is None:
+            visit = Visit(session, self._chat, self._store, self._preferences)
+            self._visits[session] = visit
+            if session.user is not None:
+                kept = await self._store.load_preferences(session.user.identifier)
+                visit.preferences, _ = visit.preferences.changed(kept, visit.language)
+        return visit
+
+    async def _starters(self, user: cl.User | None, language: str | None) -> list[Starter]:
+        return [
+            Starter(label=label, message=message, icon=icon) for label, message, icon in starters(language_of(language))
+        ]
+
+    async def _on_chat_start(self) -> None:
+        await self._show_state(await self._visit(_session()))
+
+    async def _on_chat_resume(self, thread: ThreadDict) -> None:
+        visit = await self._visit(_session())
+        visit.resume(thread)
+        await self._show_state(visit)
+
+    async def _on_message(self, message: cl.Message) -> None:
+        visit = await self._visit(_session())
+        await visit.ask(message, self._finder.current.model)
+
+    async def _on_settings(self, settings: dict[str, Any]) -> None:
+        visit = await self._visit(_session())
+        await visit.change_settings(settings)
+        await self._show_settings(visit)
+
+    async def _on_retry(self, action: Action) -> None:
+        visit = await self._visit(_session())
+        self._start(visit.retry(str(action.payload.get("message_id", "")), self._finder.current.model))
+
+    async def _on_stop(self, sid: str) -> None:
+        session = WebsocketSession.get(sid)
+        visit = self._visits.get(session) if session else None
+        if visit is not None:
+            visit.stop()
+
+    async def _on_edit(self, sid: str, payload: MessagePayload) -> None:
+        """An edited message is asked anew, as a task of its own so that it can be stopped."""
+        session = WebsocketSession.require(sid)
+        init_ws_context(session)
+        visit = await self._visit(session)
+        message = cl.Message.from_dict(payload["message"])
+        if not visit.knows(message.id):
+            return
+        await message.update()
+        self._start(visit.ask(message, self._finder.current.model))
+
+    async def _on_disconnect(self) -> None:
+        session = _session()
+        visit = self._visits.get(session)
+        if visit is not None and visit.answering is not None:
+            self._start(self._stop_when_away(visit, session.socket_id))
+
+    async def _stop_when_away(self, visit: Visit, socket_id: str) -> None:
+        await asyncio.sleep(self._away_seconds)
+        if visit.session.socket_id == socket_id:
+            log.info("CHAT reader away for %g s, the reply is stopped", self._away_seconds)
+            visit.stop()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _for_all(self, show: Callable[[Visit], Coroutine[Any, Any, None]]) -> None:
+        for visit in list(self._visits.values()):
+            self._start(show(visit))
+
+    async def _show_state(self, visit: Visit) -> None:
+        """The settings panel and the banner, as things are now."""
+        await self._show_settings(visit)
+        status = banner(self._finder.current, self._finder.wishes, visit.language)
+        await visit.emitter.send_window_message(status)
+
+    async def _show_settings(self, visit: Visit) -> None:
+        await visit.show_settings(self._chat.catalog.known, self._finder.current.model)
+
+
+def _session() -> WebsocketSession:
+    session = context.session
+    if not isinstance(session, WebsocketSession):
+        raise TypeError("this callback belongs to a page")
+    return session

@@ -1,0 +1,256 @@
+"""One reply on its way onto the page: what it waits for, its text and reasoning as they come, how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, Literal, Protocol
+
+from chainlit.element import CustomElement
+from chainlit.emitter import BaseChainlitEmitter
+from chainlit.step import StepDict
+from chainlit.utils import utc_now
+
+from app.chat import ChatTurn, Event, Waiting
+from app.engines.base import Delta, Loading, Reading
+from app.errors import ChatError, Language
+from app.page.steps import LEFT_OUT, NOTICE, TOKENS, answer_step, new_id, reasoning_step
+from app.page.stream import GatheredStream
+from app.page.texts import text
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["waiting", "loading", "reading", "writing", "finished", "stopped", "failed"]
+
+STATUS_ELEMENT: Final = "ReplyStatus"
+# An engine that answers faster than this shows no status before its text: it would only flicker. In seconds.
+_STATUS_AFTER: Final = 0.3
+
+
+class Store(Protocol):
+    """Where the page keeps what it shows; Chainlit's data layer."""
+
+    async def create_step(self, step_dict: StepDict) -> None: ...
+
+    async def create_element(self, element: Any) -> None: ...
+
+
+class ReplyView:
+    """Shows one turn.
+
+    Args:
+        emitter: of the visitor's session.
+        store: keeps the steps once they are complete.
+        turn: not yet begun; its `answer_id` is the id of the message on the page.
+        thread_id: the conversation.
+        author: whose name stands above the reply.
+        language: of the page.
+        on_first_text: called once, when the first piece of the reply is about to be shown.
+    """
+
+    def __init__(
+        self,
+        emitter: BaseChainlitEmitter,
+        store: Store,
+        turn: ChatTurn,
+        *,
+        thread_id: str,
+        author: str,
+        language: Language,
+        on_first_text: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._emitter = emitter
+        self._store = store
+        self._turn = turn
+        self._thread_id = thread_id
+        self._author = author
+        self._language = language
+        self._on_first_text = on_first_text
+        self._message = answer_step(thread_id, turn.answer_id, author)
+        self._reasoning: StepDict | None = None
+        self._shown = False
+        self._status_id = new_id()
+        self._phase: dict[str, Any] = {}
+        self._pending: asyncio.Task[None] | None = None
+        self._answer_stream = GatheredStream(self._send_answer)
+        self._reasoning_stream = GatheredStream(self._send_reasoning)
+        self.step_ids: list[str] = []
+
+    async def show(self) -> None:
+        """Run the turn to its end. A cancelled task means Stop: the reply is kept as far as it came."""
+        failure = ""
+        try:
+            async with aclosing(self._turn.events()) as events:
+                async for event in events:
+                    await self._on(event)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        except ChatError as problem:
+            failure = problem.sentence(self._language)
+        except Exception:
+            log.exception("CHAT the turn broke")
+            failure = text(self._language, "internal")
+        await self._end(failure)
+
+    async def _on(self, event: Event) -> None:
+        if isinstance(event, Delta):
+            self._hold_status()
+            if event.kind == "reasoning":
+                await self._reasoning_stream.add(event.text)
+            else:
+                await self._answer_stream.add(event.text)
+        elif isinstance(event, Waiting):
+            await self._show_phase("waiting", position=event.ahead)
+        elif isinstance(event, Loading):
+            await self._show_phase("loading", seconds_left=event.seconds_left)
+        elif isinstance(event, Reading):
+            await self._show_phase(
+                "reading", seconds_left=event.seconds_left, processed=event.processed, total=event.total
+            )
+
+    async def _show_phase(self, phase: Phase, **facts: Any) -> None:
+        """Show what the visitor waits for; the first time only after a moment, see _STATUS_AFTER."""
+        self._phase = self._props(phase, **facts)
+        if self._shown:
+            await self._send_status()
+        elif self._pending is None:
+            self._pending = asyncio.create_task(self._show_status_later())
+
+    async def _show_status_later(self) -> None:
+        await asyncio.sleep(_STATUS_AFTER)
+        self._pending = None
+        await self._show_message()
+        await self._send_status()
+
+    def _hold_status(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
+
+    async def _show_message(self) -> None:
+        if not self._shown:
+            self._shown = True
+            await self._emitter.send_step(self._message)
+
+    async def _send_status(self) -> None:
+        await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())
+
+    async def _send_answer(self, piece: str) -> None:
+        first = not self._message["output"]
+        self._message["output"] += piece
+        if first:
+            await self._on_first_text()
+            if self._shown:
+                await self._show_phase("writing")
+            self._shown = True
+            await self._emitter.stream_start(self._message | {"streaming": True})
+        else:
+            await self._emitter.send_token(self._message["id"], piece)
+
+    async def _send_reasoning(self, piece: str) -> None:
+        if self._reasoning is None:
+            await self._on_first_text()
+            if self._shown:  # the reply comes below its reasoning
+                await self._emitter.delete_step(self._message)
+                self._shown = False
+            self._reasoning = reasoning_step(self._thread_id, new_id(), text(self._language, "reasoning"))
+            self._reasoning["output"] = piece
+            await self._emitter.stream_start(self._reasoning | {"streaming": True})
+        else:
+            self._reasoning["output"] += piece
+            await self._emitter.send_token(self._reasoning["id"], piece)
+
+    async def _end(self, failure: str) -> None:
+        self._hold_status()
+        await self._reasoning_stream.end()
+        await self._answer_stream.end()
+        turn, phase = self._turn, _ended(self._turn)
+        if self._reasoning is not None:
+            self._reasoning["end"] = utc_now()
+            await self._keep(self._reasoning)
+        if turn.text:
+            self._message["output"] = turn.text
+            self._message["metadata"] = self._metadata()
+            await self._keep(self._message, self._final(phase, retry=not failure))
+            if failure:
+                await self._notice(answer_step(self._thread_id, new_id(), self._author), failure, "failed", True)
+        else:
+            words = failure or text(self._language, "stopped")
+            await self._notice(self._message, words, phase, bool(failure))
+
+    async def _notice(self, step: StepDict, words: str, phase: Phase, is_error: bool) -> None:
+        """A message of the page's own, which the model never reads."""
+        step["output"] = words
+        step["isError"] = is_error
+        step["metadata"] = {NOTICE: True}
+        await self._keep(step, self._final(phase, retry=True, metrics=step is self._message))
+
+    async def _keep(self, step: StepDict, status: dict[str, Any] | None = None) -> None:
+        """Show a step as complete, with its status line, and store both."""
+        step["end"] = step["end"] or utc_now()
+        self.step_ids.append(step["id"])
+        if step is self._message and not self._shown:
+            await self._on_first_text()
+        await self._emitter.send_step(step)
+        element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
+        if element is not None:
+            await self._emitter.send_element(element.to_dict())
+        await self._store.create_step(step)
+        if element is not None:
+            await self._store.create_element(element)
+
+    def _metadata(self) -> dict[str, Any]:
+        turn = self._turn
+        return {
+            TOKENS: turn.answer.tokens if turn.answer else {},
+            LEFT_OUT: turn.left_out,
+            "model": turn.model.id if turn.model else None,
+            "finish_reason": turn.finish_reason,
+            "metrics": turn.metrics.as_dict() if turn.metrics else None,
+        }
+
+    def _status(self, step_id: str, props: dict[str, Any]) -> CustomElement:
+        element_id = self._status_id if step_id == self._message["id"] else new_id()
+        return CustomElement(
+            thread_id=self._thread_id,
+            id=element_id,
+            name=STATUS_ELEMENT,
+            props=props,
+            for_id=step_id,
+            display="inline",
+        )
+
+    def _props(self, phase: Phase, **facts: Any) -> dict[str, Any]:
+        model = self._turn.model
+        return {
+            "phase": phase,
+            "language": self._language,
+            "model": model.name if model else "",
+            "engine": model.engine if model else "",
+        } | facts
+
+    def _final(self, phase: Phase, *, retry: bool, metrics: bool = True) -> dict[str, Any]:
+        props = self._props(phase, retry=retry, notes=self._notes())
+        if metrics and self._turn.metrics:
+            props["metrics"] = self._turn.metrics.as_dict()
+        return props
+
+    def _notes(self) -> list[str]:
+        turn = self._turn
+        notes = []
+        if turn.newly_left_out:
+            notes.append(text(self._language, "left_window", count=2 * turn.left_out))
+        if turn.finish_reason in ("repetition", "length"):
+            notes.append(text(self._language, turn.finish_reason))
+        if turn.fallback_from and turn.model:
+            names = {"model": turn.fallback_from.name, "fallback": turn.model.name}
+            notes.append(text(self._language, "fallback", **names))
+        return notes
+
+
+def _ended(turn: ChatTurn) -> Phase:
+    return turn.metrics.outcome if turn.metrics else "failed"

@@ -1,0 +1,95 @@
+"""Messages and reasoning as Chainlit's steps, and a stored thread as a conversation again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chainlit.step import StepDict
+from chainlit.utils import utc_now
+
+from app.history import SessionHistory, StoredMessage, Turn
+
+# Where a step's metadata holds what is ours.
+TOKENS: Final = "tokens"
+LEFT_OUT: Final = "left_out"
+NOTICE: Final = "notice"
+
+ANSWER_TYPE: Final = "assistant_message"
+QUESTION_TYPE: Final = "user_message"
+
+
+def new_id() -> str:
+    """An id for a step, of the kind that Chainlit's page makes."""
+    return str(uuid.uuid4())
+
+
+def answer_step(thread_id: str, step_id: str, author: str) -> StepDict:
+    """An empty reply."""
+    return _step(thread_id, step_id, ANSWER_TYPE, author)
+
+
+def reasoning_step(thread_id: str, step_id: str, name: str) -> StepDict:
+    """An empty reasoning step, folded."""
+    step = _step(thread_id, step_id, "llm", name)
+    step["showInput"] = False
+    step["defaultOpen"] = False
+    return step
+
+
+def _step(thread_id: str, step_id: str, kind: Any, name: str) -> StepDict:
+    now = utc_now()
+    return StepDict(
+        id=step_id,
+        threadId=thread_id,
+        parentId=None,
+        type=kind,
+        name=name,
+        input="",
+        output="",
+        isError=False,
+        streaming=False,
+        waitForAnswer=False,
+        metadata={},
+        tags=None,
+        language=None,
+        createdAt=now,
+        start=now,
+        end=None,
+    )
+
+
+@dataclass(slots=True)
+class TurnSteps:
+    """The steps of one turn on the page: the question, and the ids of all that came after it."""
+
+    question_id: str
+    replies: list[str] = field(default_factory=list)
+
+
+def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple[SessionHistory, list[TurnSteps]]:
+    """A stored thread as the model's history and as the page's turns.
+
+    Args:
+        thread_id: names the conversation.
+        steps: the thread's, oldest first.
+    """
+    turns: list[Turn] = []
+    shown: list[TurnSteps] = []
+    left_out = 0
+    for step in steps:
+        metadata = step.get("metadata") or {}
+        message = StoredMessage(step["id"], step.get("output") or "", dict(metadata.get(TOKENS) or {}))
+        if step["type"] == QUESTION_TYPE:
+            turns.append(Turn(message))
+            shown.append(TurnSteps(message.id))
+        elif turns:
+            shown[-1].replies.append(message.id)
+            if step["type"] == ANSWER_TYPE and not step.get("isError") and not metadata.get(NOTICE) and message.text:
+                turns[-1].answer = message
+                left_out = int(metadata.get(LEFT_OUT) or 0)
+    history = SessionHistory(thread_id, turns)
+    history.seen_left_out = left_out
+    return history, shown

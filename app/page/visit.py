@@ -1,0 +1,158 @@
+"""One visit: a browser's open page with its conversation, preferences and the reply that is being written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chainlit.config import config
+from chainlit.context import init_ws_context
+from chainlit.emitter import BaseChainlitEmitter
+from chainlit.message import Message
+from chainlit.session import WebsocketSession
+from chainlit.step import StepDict
+
+from app.chat import Chat
+from app.engines.base import ModelInfo
+from app.errors import Language
+from app.history import SessionHistory, StoredMessage
+from app.page.preferences import Preferences, widgets
+from app.page.reply import ReplyView, Store
+from app.page.steps import TurnSteps, conversation_of, new_id
+from app.page.texts import language_of, text
+
+# Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
+_STOP_WAIT: Final = 5.0
+
+
+class PageStore(Store):
+    """What a visit needs of Chainlit's data layer."""
+
+    async def delete_step(self, step_id: str) -> None: ...
+
+    async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
+
+    async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
+
+
+class Visit:
+    """What happens on one page.
+
+    Args:
+        session: Chainlit's.
+        chat: answers.
+        store: keeps conversations and preferences.
+        preferences: what a new chat starts with.
+    """
+
+    def __init__(self, session: WebsocketSession, chat: Chat, store: PageStore, preferences: Preferences) -> None:
+        self.session = session
+        self.language: Language = language_of(session.language)
+        self.preferences = preferences
+        self.history = SessionHistory(session.thread_id)
+        self._chat = chat
+        self._store = store
+        self._turns: list[TurnSteps] = []
+        self._answering: asyncio.Task[Any] | None = None
+
+    @property
+    def emitter(self) -> BaseChainlitEmitter:
+        """The way to this page, whatever the calling task is about."""
+        return init_ws_context(self.session).emitter
+
+    def resume(self, thread: Mapping[str, Any]) -> None:
+        """Take up a stored conversation."""
+        self.history, self._turns = conversation_of(thread["id"], thread.get("steps") or [])
+
+    async def show_settings(self, models: tuple[ModelInfo, ...], default: ModelInfo | None) -> None:
+        """Send the settings panel, with the models that there are now."""
+        inputs = widgets(self.preferences, models, default, self.language)
+        await self.emitter.emit("chat_settings", [widget.to_dict() for widget in inputs])
+
+    async def change_settings(self, values: Mapping[str, object]) -> None:
+        """Take new settings for the next message; what is not allowed is said and left as it was."""
+        self.preferences, problems = self.preferences.changed(values, self.language)
+        for problem in problems:
+            await self.emitter.send_toast(problem, "warning")
+        if self.session.user is not None:
+            await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
+
+    def knows(self, message_id: str) -> bool:
+        """Whether the visitor's message of that id stands in this conversation."""
+        return any(turn.question_id == message_id for turn in self._turns)
+
+    async def ask(self, message: Message, default: ModelInfo | None) -> None:
+        """Answer a message; one with a known id has been edited, and all after it goes."""
+        await self._wind_up()
+        known = next((i for i, turn in enumerate(self._turns) if turn.question_id == message.id), None)
+        if known is not None:
+            gone = [step for turn in self._turns[known:] for step in turn.replies]
+            gone += [turn.question_id for turn in self._turns[known + 1 :]]
+            await self._remove(gone)
+            del self._turns[known:]
+        self._turns.append(TurnSteps(message.id))
+        await self._answer(StoredMessage(message.id, message.content), default, replaces=[])
+
+    async def retry(self, message_id: str, default: ModelInfo | None) -> None:
+        """Answer the last message again. The old reply goes when the new one begins, so nothing is lost before."""
+        if self.answering is not None:
+            await self.emitter.send_toast(text(self.language, "still_answering"), "info")
+            return
+        last = self.history.last
+        if last is None or not self._turns or message_id not in self._turns[-1].replies:
+            await self.emitter.send_toast(text(self.language, "only_last"), "info")
+            return
+        replaces, self._turns[-1].replies = self._turns[-1].replies, []
+        await self._answer(StoredMessage(last.question.id, last.question.text), default, replaces=replaces)
+
+    async def _answer(self, question: StoredMessage, default: ModelInfo | None, replaces: list[str]) -> None:
+        self._answering = self.session.current_task = asyncio.current_task()
+        emitter = self.emitter
+        turn_steps = self._turns[-1]
+        options = self.preferences.options(default.id if default else "")
+        turn = self._chat.turn(self.history, question, new_id(), options)
+
+        async def first_text() -> None:
+            gone, replaces[:] = list(replaces), []
+            await self._remove(gone)
+
+        view = ReplyView(
+            emitter,
+            self._store,
+            turn,
+            thread_id=self.session.thread_id,
+            author=config.ui.name,
+            language=self.language,
+            on_first_text=first_text,
+        )
+        await emitter.task_start()
+        try:
+            await view.show()
+        finally:
+            turn_steps.replies = replaces + view.step_ids
+            await emitter.task_end()
+        for message in turn.counted.values():
+            await self._store.save_tokens(message.id, message.tokens)
+
+    @property
+    def answering(self) -> asyncio.Task[Any] | None:
+        """The task that writes a reply now."""
+        return None if self._answering is None or self._answering.done() else self._answering
+
+    def stop(self) -> None:
+        """End the reply that is being written; what has come is kept."""
+        if self.answering is not None:
+            self.answering.cancel()
+
+    async def _wind_up(self) -> None:
+        """A message that comes while a reply is being written ends that reply first."""
+        writing = self.answering
+        if writing is not None and writing is not asyncio.current_task():
+            writing.cancel()
+            await asyncio.wait({writing}, timeout=_STOP_WAIT)
+
+    async def _remove(self, step_ids: list[str]) -> None:
+        for step_id in step_ids:
+            await self.emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
+            await self._store.delete_step(step_id)

@@ -1,0 +1,97 @@
+"""Starting and ending: the port, the data folder, the log, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from app.settings import ROOT, Settings
+
+log = logging.getLogger(__name__)
+
+# Replies in progress are stopped and stored within this time after Ctrl-C or SIGTERM, in seconds.
+_SHUTDOWN_SECONDS: Final = 3
+_BACKLOG: Final = 2048
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGINT or SIGTERM. What is wrong with the machine ends the process with one line (exit code 1)."""
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+    )
+    # Each request to an engine is our business, not the log's.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    listener = _listen(settings)
+    _prepare_data_dir(settings)
+    _chainlit_environment()
+
+    import uvicorn
+
+    from app.main import create_app
+    from app.page.visitor import load_secret
+
+    try:
+        secret = settings.secret_key.get_secret_value() if settings.secret_key else load_secret(settings.data_dir)
+    except OSError as problem:
+        _end(str(problem))
+    os.environ["CHAINLIT_AUTH_SECRET"] = secret
+
+    app = create_app(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            ws_max_size=2 * settings.max_message_bytes,
+        )
+    )
+    log.info(
+        "HEALTH open http://%s:%d", "localhost" if settings.host in ("0.0.0.0", "::") else settings.host, settings.port
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn has ended everything and raises the signal again
+        server.run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The socket, taken before anything slow is started."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as problem:
+        _end(
+            f"cannot listen on {settings.host} port {settings.port} ({problem.strerror}). "
+            f"Stop what uses it, or choose another: PORT={settings.port + 1} make run"
+        )
+    return listener
+
+
+def _prepare_data_dir(settings: Settings) -> None:
+    probe = settings.data_dir / ".writable"
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as problem:
+        _end(
+            f"cannot write in the data folder {settings.data_dir.absolute()} ({problem.strerror}). "
+            "Give this user the right to, or name another folder: DATA_DIR=/path/to/folder"
+        )
+
+
+def _chainlit_environment() -> None:
+    """Chainlit reads these when it is imported."""
+    os.environ["CHAINLIT_APP_ROOT"] = str(ROOT)
+    os.environ["CHAINLIT_ROOT_PATH"] = ""
+
+
+def _end(problem: str) -> NoReturn:
+    print(f"chainlit-ollama: {problem}", file=sys.stderr)
+    raise SystemExit(1)
