@@ -60,18 +60,16 @@ def web_url(value: object) -> object:
     return text
 
 
-def upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+def any_case(*allowed: str) -> BeforeValidator:
+    """Takes one of `allowed`, written in capitals or not; anything else is left for the error to show."""
+    known = {word.lower(): word for word in allowed}
+    return BeforeValidator(lambda value: known.get(value.lower(), value) if isinstance(value, str) else value)
 
 
 OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
 WebUrl = Annotated[str, BeforeValidator(web_url)]
-LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], BeforeValidator(lower)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
 
 
 def _names(*names: str) -> AliasChoices:

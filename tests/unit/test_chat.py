@@ -1,0 +1,251 @@
+"""One turn, from the question to its reply, whatever the engine does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+import pytest
+
+from app.chat import Chat, ChatTurn, Event, Finished, ReplyOptions, Waiting, readable
+from app.engines.base import Delta, GenerationOptions, Reading
+from app.engines.catalog import Catalog
+from app.errors import Busy, EmptyMessage, EngineFailed, EngineUnreachable, MessageTooLarge, MessageTooLong, StreamCut
+from app.history import SessionHistory, StoredMessage
+from app.tokens import TokenEstimator
+from tests.fakes.engine import ScriptedEngine
+
+UNREACHABLE = EngineUnreachable(engine="Ollama", url="http://localhost:11434")
+
+
+def chat_with(*engines: ScriptedEngine, num_ctx: int = 4096, **limits: object) -> Chat:
+    return Chat(Catalog(engines, num_ctx=num_ctx), **limits)  # type: ignore[arg-type]
+
+
+def ask(chat: Chat, history: SessionHistory, text: str, model: str = "gemma2:2b", **generation: object) -> ChatTurn:
+    number = len(history)
+    options = ReplyOptions(model, generation=GenerationOptions(**generation))  # type: ignore[arg-type]
+    return chat.turn(history, StoredMessage(f"q{number}", text), f"a{number}", options)
+
+
+async def events_of(turn: ChatTurn) -> list[Event]:
+    return [event async for event in turn.events()]
+
+
+async def test_a_turn_streams_its_reply_and_keeps_it_in_the_history() -> None:
+    engine = ScriptedEngine("hello there friend")
+    history = SessionHistory("c")
+    turn = ask(chat_with(engine), history, "hi")
+    events = await events_of(turn)
+    assert events == [
+        Reading(seconds_left=1.0),
+        Delta("hello"),
+        Delta(" there"),
+        Delta(" friend"),
+        Finished("stop"),
+    ]
+    assert turn.text == "hello there friend"
+    assert history.last is not None
+    assert history.last.answer == turn.answer
+    assert turn.answer is not None
+    assert turn.answer.tokens == {"ollama/gemma2:2b": 3}
+
+
+async def test_the_metrics_are_the_engines_counts() -> None:
+    turn = ask(chat_with(ScriptedEngine("a b c d")), SessionHistory("c"), "one two")
+    await events_of(turn)
+    metrics = turn.metrics
+    assert metrics is not None
+    assert (metrics.outcome, metrics.prompt_tokens, metrics.reply_tokens, metrics.estimated) == (
+        "finished",
+        7,
+        4,
+        False,
+    )
+    assert (metrics.context_used, metrics.context_length, metrics.characters) == (11, 4096, 7)
+    assert metrics.tokens_per_second == pytest.approx(10)
+
+
+async def test_the_next_turn_sends_the_conversation() -> None:
+    engine = ScriptedEngine("first reply", "second")
+    chat, history = chat_with(engine), SessionHistory("c")
+    await events_of(ask(chat, history, "one"))
+    await events_of(ask(chat, history, "two"))
+    assert [message.content for message in engine.requests[1].messages] == ["one", "first reply", "two"]
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t", "\0"])
+async def test_an_empty_message_is_refused_and_not_kept(text: str) -> None:
+    history = SessionHistory("c")
+    with pytest.raises(EmptyMessage):
+        await events_of(ask(chat_with(ScriptedEngine()), history, text))
+    assert len(history) == 0
+
+
+async def test_a_message_with_too_many_bytes_is_refused_with_both_numbers() -> None:
+    with pytest.raises(MessageTooLarge) as refused:
+        await events_of(ask(chat_with(ScriptedEngine(), max_message_bytes=10), SessionHistory("c"), "привет"))
+    assert refused.value.facts == {"size": 12, "limit": 10}
+
+
+async def test_a_message_of_100_kb_is_refused_by_its_tokens_without_asking_the_engine() -> None:
+    engine = ScriptedEngine()
+    with pytest.raises(MessageTooLong):
+        await events_of(ask(chat_with(engine), SessionHistory("c"), "word " * 20_000))
+    assert engine.requests == []
+
+
+def test_nul_and_broken_surrogates_are_made_readable() -> None:
+    assert readable("a\0b\ud800c\U0001f600") == "ab\ufffdc\U0001f600"
+
+
+async def test_a_prompt_that_was_estimated_too_small_is_cut_again_and_nobody_notices() -> None:
+    # The engine counts two tokens a word, far above the estimate for words of one letter.
+    engine = ScriptedEngine("ok", "ok", "ok", "ok", context=512)
+    chat, history = chat_with(engine, num_ctx=512), SessionHistory("c")
+    for _ in range(3):
+        chat.estimator = TokenEstimator()  # what it has learned would spare us the case
+        turn = ask(chat, history, "a " * 150, max_tokens=64)
+        events = await events_of(turn)
+        assert events[-1] == Finished("stop")
+        assert turn.text == "ok"
+    refused = [request for request in engine.requests if engine.size(request) > 512]
+    assert refused, "the case did not arise"
+    assert len(refused) <= 2
+
+
+async def test_a_message_that_is_really_too_long_is_refused_with_the_engines_number() -> None:
+    engine = ScriptedEngine(context=512)
+    with pytest.raises(MessageTooLong) as refused:
+        await events_of(ask(chat_with(engine, num_ctx=512), SessionHistory("c"), "a " * 300))
+    assert refused.value.facts["tokens"] == 603 - 8
+
+
+async def test_a_failure_keeps_what_had_come() -> None:
+    history = SessionHistory("c")
+    turn = ask(chat_with(ScriptedEngine(("half of", StreamCut(engine="Ollama")))), history, "hi")
+    with pytest.raises(StreamCut):
+        await events_of(turn)
+    assert turn.text == "half of"
+    assert turn.metrics is not None
+    assert turn.metrics.outcome == "failed"
+    assert turn.metrics.estimated
+    assert history.last is not None
+    assert history.last.answer is not None
+
+
+async def test_stopping_ends_the_engines_work_and_keeps_what_had_come() -> None:
+    engine = ScriptedEngine("one two three")
+    history = SessionHistory("c")
+    chat = chat_with(engine)
+    turn = ask(chat, history, "hi")
+    async with aclosing(turn.events()) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                break
+    assert engine.closed == 1
+    assert turn.metrics is not None
+    assert turn.metrics.outcome == "stopped"
+    assert turn.text == "one"
+    assert chat.queue_of(engine).serving == 0
+
+
+async def test_cancelling_the_reading_task_gives_the_slot_back() -> None:
+    engine = ScriptedEngine("never")
+    engine.go_on.clear()
+    chat = chat_with(engine)
+    task = asyncio.create_task(events_of(ask(chat, SessionHistory("c"), "hi")))
+    while not engine.requests:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.closed == 1
+    assert chat.queue_of(engine).serving == 0
+
+
+async def test_who_comes_second_waits_and_is_told_so() -> None:
+    engine = ScriptedEngine("first", "second")
+    engine.go_on.clear()
+    chat = chat_with(engine)
+    first = asyncio.create_task(events_of(ask(chat, SessionHistory("a"), "hi")))
+    while not engine.requests:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(events_of(ask(chat, SessionHistory("b"), "hi")))
+    while not chat.queue_of(engine).waiting:
+        await asyncio.sleep(0)
+    engine.go_on.set()
+    await first
+    assert (await second)[0] == Waiting(1)
+
+
+async def test_who_finds_the_queue_full_is_refused_at_once() -> None:
+    engine = ScriptedEngine("first")
+    engine.go_on.clear()
+    chat = chat_with(engine, max_waiting=0)
+    first = asyncio.create_task(events_of(ask(chat, SessionHistory("a"), "hi")))
+    while not engine.requests:
+        await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await events_of(ask(chat, SessionHistory("b"), "hi"))
+    engine.go_on.set()
+    await first
+
+
+async def test_the_fallback_answers_when_the_engine_fails_before_its_first_token() -> None:
+    broken = ScriptedEngine(UNREACHABLE)
+    spare = ScriptedEngine("from the spare", name="vllm", models=["spare"])
+    turn = ask(chat_with(broken, spare, fallback_model="vllm/spare"), SessionHistory("c"), "hi")
+    await events_of(turn)
+    assert turn.text == "from the spare"
+    assert turn.fallback_from is not None
+    assert turn.fallback_from.id == "ollama/gemma2:2b"
+    assert turn.model is not None
+    assert turn.model.id == "vllm/spare"
+
+
+async def test_the_fallback_does_not_answer_in_the_middle_of_a_reply() -> None:
+    broken = ScriptedEngine(("begun", EngineFailed(engine="Ollama", detail="x")))
+    spare = ScriptedEngine(name="vllm", models=["spare"])
+    with pytest.raises(EngineFailed):
+        await events_of(ask(chat_with(broken, spare, fallback_model="vllm/spare"), SessionHistory("c"), "hi"))
+    assert spare.requests == []
+
+
+async def test_without_a_fallback_the_failure_is_the_engines() -> None:
+    with pytest.raises(EngineUnreachable):
+        await events_of(ask(chat_with(ScriptedEngine(UNREACHABLE)), SessionHistory("c"), "hi"))
+
+
+async def test_thinking_is_asked_of_models_that_can_alone() -> None:
+    for can_think in (False, True):
+        engine = ScriptedEngine(can_think=can_think)
+        await events_of(ask(chat_with(engine), SessionHistory("c"), "hi", think=True))
+        assert engine.requests[0].options.think is can_think
+
+
+async def test_the_reply_is_bounded_by_what_the_window_leaves() -> None:
+    engine = ScriptedEngine(context=1024)
+    await events_of(ask(chat_with(engine, num_ctx=1024), SessionHistory("c"), "hi", max_tokens=4096))
+    assert engine.requests[0].options.max_tokens < 1024
+
+
+async def test_the_turn_tells_when_older_messages_leave_the_window() -> None:
+    engine = ScriptedEngine(*["reply " * 20] * 30, context=512)
+    chat, history = chat_with(engine, num_ctx=512), SessionHistory("c")
+    told = []
+    for _ in range(20):
+        turn = ask(chat, history, "tell me more about it", max_tokens=100)
+        await events_of(turn)
+        told.append((turn.newly_left_out, turn.left_out))
+    assert told[0] == (False, 0)
+    assert sum(new for new, _ in told) >= 2
+    assert all(new == (count > before) for (new, count), (_, before) in zip(told[1:], told, strict=False))
+
+
+async def test_the_log_has_no_text_of_the_visitors(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await events_of(ask(chat_with(ScriptedEngine("secret reply")), SessionHistory("c"), "secret question"))
+    assert "secret" not in caplog.text
+    assert "CHAT ollama/gemma2:2b finished" in caplog.text

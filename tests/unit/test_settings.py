@@ -1,0 +1,106 @@
+"""The settings: what is read, what is refused, and that the README tells of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import ROOT, Settings, SettingsError, read_settings, settings_or_exit, variable_names
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for field in Settings.model_fields:
+        for name in variable_names(field):
+            monkeypatch.delenv(name, raising=False)
+
+
+def test_nothing_has_to_be_set() -> None:
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.num_ctx, settings.num_batch) == ("0.0.0.0", 8000, 4096, 64)
+    assert settings.ollama_host == "http://localhost:11434"
+
+
+@pytest.mark.parametrize("name", ["OLLAMA_HOST", "OLLAMA_URL", "OLLAMA_BASE_URL", "OLLAMA_API_URL"])
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("box", "http://box:11434"),
+        ("box:80", "http://box:80"),
+        ("http://box:1234/", "http://box:1234"),
+        ("https://box/ollama", "https://box/ollama"),
+        ("0.0.0.0:11434", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+    ],
+)
+def test_ollamas_address_may_be_written_as_ollama_itself_takes_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, url: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert read_settings().ollama_host == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "99999"),
+        ("PORT", "eighty"),
+        ("OLLAMA_HOST", "http://box:port"),
+        ("OLLAMA_HOST", "ftp://box"),
+        ("VLLM_URL", "not a url"),
+        ("NUM_CTX", "-1"),
+        ("TIMEOUT", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("DEVICE", "tpu"),
+        ("TEMPERATURE", "2"),
+        ("MODEL_ALIASES", "fast"),
+        ("PRELOAD", "perhaps"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    line = str(refused.value)
+    assert line.startswith(f"{name}={value!r} is not allowed: it takes ")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("secret", ["short", "changeme-changeme-changeme-changeme"])
+def test_a_weak_secret_is_refused_and_never_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("SECRET_KEY", secret)
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    assert "SECRET_KEY" in str(refused.value)
+    assert secret not in str(refused.value)
+
+
+def test_a_wrong_value_ends_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PORT", "0")
+    with pytest.raises(SystemExit) as ended:
+        settings_or_exit()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_env_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=8123\nQWEN_MODEL=a/b, c\nMODEL_ALIASES=fast=ollama/x\n", encoding="utf-8")
+    settings = read_settings()
+    assert settings.port == 8123
+    assert settings.qwen_models == ("a/b", "c")
+    assert settings.aliases == {"fast": "ollama/x"}
+
+
+def test_an_empty_value_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "")
+    assert read_settings().port == 8000
+
+
+def test_the_readme_has_every_variable_with_its_default_and_help() -> None:
+    from scripts.settings_table import table
+
+    assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
