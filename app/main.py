@@ -28,6 +28,8 @@ from app.page.preferences import Preferences
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
+from app.storage.threads import Threads
+from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
 from app.why import explain
 
@@ -117,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         settled_poll=settings.models_cache_seconds,
     )
     database = Database.in_folder(settings.data_dir)
-    store = ChatDataLayer(database)
+    store = ChatDataLayer(Threads(database), Visitors(database))
     preferences = Preferences(
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,

@@ -1,0 +1,1 @@
+"""The database. Knows neither Chainlit nor FastAPI."""
