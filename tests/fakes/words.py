@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _PIECE: Final = re.compile(r"\w{1,6}|[^\w\s]|\n")
-_VOCABULARY: Final = [
+_VOCABULARY: Final = tuple("the quick brown fox jumps over a lazy dog and then it rests by the river".split())  # noqa: SIM905
     "the",
     "quick",
     "brown",
