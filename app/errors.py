@@ -19,7 +19,8 @@ ChatError                     anything a user is told about
     │   └── ModelProcessDied
     ├── StreamCut             the connection ended in the middle of a reply
     ├── ModelBroken           the model's files cannot be loaded
-    └── ModelNotReady         the model is still being downloaded
+    ├── ModelNotReady         the model is still being downloaded
+    └── LocalModelsNotInstalled   torch or transformers is missing
 """
 
 from __future__ import annotations
@@ -252,4 +253,14 @@ class ModelNotReady(EngineError):
     sentences = {
         "en": "“{model}” is still being downloaded. Pick another model meanwhile, or wait a little.",
         "ru": "«{model}» ещё скачивается. Выберите пока другую модель или немного подождите.",
+    }
+
+
+class LocalModelsNotInstalled(EngineError):
+    """Facts: `engine`, `detail`: what could not be imported."""
+
+    code = "local_models_not_installed"
+    sentences = {
+        "en": "The packages that run models on this server are missing ({detail}). Install them: make install-local",
+        "ru": "На сервере нет пакетов для запуска моделей ({detail}). Установите их: make install-local",
     }

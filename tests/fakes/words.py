@@ -19,26 +19,6 @@ from typing import Any, Final
 
 _PIECE: Final = re.compile(r"\w{1,6}|[^\w\s]|\n")
 _VOCABULARY: Final = tuple("the quick brown fox jumps over a lazy dog and then it rests by the river".split())  # noqa: SIM905
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "and",
-    "then",
-    "it",
-    "rests",
-    "beside",
-    "the",
-    "river",
-    "for",
-    "a",
-    "while",
-]
 
 MARKDOWN: Final = "# Title\n\n- one\n- **two**\n\n[a link](https://example.org) and `code`"
 CODE: Final = 'Here it is:\n\n```python\ndef hello() -> None:\n    print("hello")\n```\n\nThat is all.'
