@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from app.engines.base import ModelInfo, Progress
 from app.engines.catalog import Catalog
@@ -38,10 +38,8 @@ _RETRY_PAUSES: Final = (15, 60, 300, 900)
 _POLL: Final = 5.0
 
 
-class Puller(Protocol):
-    """Brings a model to where an engine runs it."""
-
-    def __call__(self, model: str) -> AsyncGenerator[Progress, None]: ...
+# Brings the model of that name to where an engine runs it.
+Puller = Callable[[str], AsyncGenerator[Progress, None]]
 
 
 @dataclass(frozen=True, slots=True)

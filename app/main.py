@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 
-from chainlit.server import app as chainlit_app
+import chainlit.server as chainlit_server
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
@@ -24,6 +24,7 @@ from app.engines.speeds import SpeedBook
 from app.errors import ChatError
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
+from app.page.html import local_html
 from app.page.preferences import Preferences
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
@@ -161,7 +162,9 @@ def create_app(settings: Settings) -> FastAPI:
         """Chainlit would answer any unknown path with its page."""
         return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
 
-    app.mount("/", chainlit_app)
+    page_template = chainlit_server.get_html_template
+    chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
+    app.mount("/", chainlit_server.app)
     app.add_middleware(VisitorCookie)
     return app
 

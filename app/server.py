@@ -25,6 +25,9 @@ def serve(settings: Settings) -> None:
     )
     # Each request to an engine is our business, not the log's.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # uvicorn's and Chainlit's own steps are not; their errors are.
+    for name in ("uvicorn.error", "chainlit"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     listener = _listen(settings)
     _prepare_data_dir(settings)
     _chainlit_environment()

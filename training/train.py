@@ -35,7 +35,7 @@ class Recipe:
     context: int = 4096
     row: int = 512
     long_row: int = 2048
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     learning_rate: float = 2.5e-3
     weight_decay: float = 0.05
     warmup: float = 0.03
@@ -152,7 +152,7 @@ def train(recipe: Recipe, steps: int | None = None, *, quiet: bool = False) -> t
                 break
             for group in optimizer.param_groups:
                 group["lr"] = rate(recipe, share)
-            length = recipe.long_row if len(losses) % 8 == 7 else recipe.row
+            length = recipe.long_row if len(losses) % 16 == 15 else recipe.row
             rows = [packer.row(length) for _ in range(max(recipe.batch_tokens // length, 1))]
             ids, labels = (torch.tensor([row[part] for row in rows]) for part in (0, 1))
             with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -37,7 +37,7 @@ class Hub:
         return folder if _complete(folder) else None
 
     async def download(self, name: str) -> AsyncGenerator[Progress, None]:
-        """Bring a model here; yield how far it is, all its files together. What has come is used when it is tried again.
+        """Bring a model here; yield how far it is, all its files together. A later try goes on from there.
 
         Raises:
             EngineUnreachable: there is no way to the hub.
@@ -80,7 +80,7 @@ def _download(name: str, progress: _Sum) -> None:
     )
     from huggingface_hub.utils import filter_repo_objects, tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         """Adds to the sum what one file's bar would show."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from app.engines.base import CompletionRequest, Delta, Done, EngineEvent, Loading, ModelInfo, Reading
+from app.engines.base import CompletionRequest, Done, EngineEvent, Loading, ModelInfo, Reading
 from app.engines.hub import Hub
 from app.engines.local_model import LABEL, Cancelled, Completion, LocalModel, release
 from app.engines.reasoning import ThinkSplitter
@@ -171,7 +171,7 @@ class LocalEngine:
             )
         except Cancelled:
             raise
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - torch and transformers raise whatever they like
             error = model.error(problem)
             model.forget()
             raise error from (None if isinstance(problem, EngineError) else problem)

@@ -93,9 +93,7 @@ class Page:
         return visit
 
     async def _starters(self, user: cl.User | None, language: str | None) -> list[Starter]:
-        return [
-            Starter(label=label, message=message, icon=icon) for label, message, icon in starters(language_of(language))
-        ]
+        return [Starter(label=label, message=message) for label, message in starters(language_of(language))]
 
     async def _on_chat_start(self) -> None:
         await self._show_state(await self._visit(_session()))

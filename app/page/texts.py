@@ -68,18 +68,18 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
 }
 
 # What a visitor can click on an empty page: the label and the message that it sends.
-_STARTERS: Final[dict[Language, tuple[tuple[str, str, str], ...]]] = {
+_STARTERS: Final[dict[Language, tuple[tuple[str, str], ...]]] = {
     "en": (
-        ("Explain a hard thing simply", "Explain how vaccines work, in simple words and five sentences.", "lightbulb"),
-        ("Write a friendly email", "Write a short, friendly email that moves our meeting to Thursday at 10.", "mail"),
-        ("Help with code", "Write a Python function that tells whether a string is a palindrome, with a test.", "code"),
-        ("What can you do here?", "What is this program and what can I change in its settings?", "circle-help"),
+        ("Explain a hard thing simply", "Explain how vaccines work, in simple words and five sentences."),
+        ("Write a friendly email", "Write a short, friendly email that moves our meeting to Thursday at 10."),
+        ("Help with code", "Write a Python function that tells whether a string is a palindrome, with a test."),
+        ("What can you do here?", "What is this program and what can I change in its settings?"),
     ),
     "ru": (
-        ("Объясни просто", "Объясни простыми словами и в пяти предложениях, как работают прививки.", "lightbulb"),
-        ("Напиши письмо", "Напиши короткое дружелюбное письмо: переносим встречу на четверг, на 10 утра.", "mail"),
-        ("Помоги с кодом", "Напиши на Python функцию, которая проверяет, палиндром ли строка, и тест к ней.", "code"),
-        ("Что здесь можно?", "Что это за программа и что можно поменять в её настройках?", "circle-help"),
+        ("Объясни просто", "Объясни простыми словами и в пяти предложениях, как работают прививки."),
+        ("Напиши письмо", "Напиши короткое дружелюбное письмо: переносим встречу на четверг, на 10 утра."),
+        ("Помоги с кодом", "Напиши на Python функцию, которая проверяет, палиндром ли строка, и тест к ней."),
+        ("Что здесь можно?", "Что это за программа и что можно поменять в её настройках?"),
     ),
 }
 
@@ -95,6 +95,6 @@ def text(language: Language, key: str, **places: object) -> str:
     return _TEXTS[language][key].format(**places)
 
 
-def starters(language: Language) -> tuple[tuple[str, str, str], ...]:
-    """Label, message and icon name of each starter."""
+def starters(language: Language) -> tuple[tuple[str, str], ...]:
+    """Label and message of each starter."""
     return _STARTERS[language]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy import RowMapping, Select, and_, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -229,15 +229,16 @@ class Threads:
         )
 
 
-async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[Any]:
-    return (await connection.execute(query)).mappings().all()
+async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[RowMapping]:
+    rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
+    return rows
 
 
-def _pick(row: Any, *names: str) -> Json:
+def _pick(row: RowMapping, *names: str) -> Json:
     return {name: row[name] for name in names}
 
 
-def _thread(row: Any) -> Json:
+def _thread(row: RowMapping) -> Json:
     return {
         "id": row["id"],
         "createdAt": row["updated_at"],
@@ -271,8 +272,9 @@ def _step_values(step: Json) -> Json:
     }
 
 
-def _step(row: Any) -> Json:
-    return row["display"] | {
+def _step(row: RowMapping) -> Json:
+    display: Json = row["display"]
+    return display | {
         "id": row["id"],
         "threadId": row["thread_id"],
         "parentId": row["parent_id"],
@@ -289,7 +291,7 @@ def _step(row: Any) -> Json:
     }
 
 
-def _to_cursor(row: Any) -> str:
+def _to_cursor(row: RowMapping) -> str:
     return base64.urlsafe_b64encode(json.dumps([row["updated_at"], row["id"]]).encode()).decode()
 
 
