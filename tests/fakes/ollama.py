@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tests.fakes.words import Reply, count_tokens, prompt_of, reply_to
+from tests.fakes.words import Reply, count_tokens, prompt_of, reply_to, tokens_of
 
 __all__ = ["FakeModel", "FakeOllama", "count_tokens"]
 
@@ -334,7 +334,7 @@ class FakeOllama:
                 await self._fail(exchange, runner, reply)
                 return
             await exchange.line(_message(model.name, **{kind: piece}, done=False))
-        runner.cache = prompt + [piece for _, piece in written]
+        runner.cache = prompt + tokens_of("".join(piece for _, piece in written))
         if reply.fault != "repeat":
             await exchange.line(
                 _last_line(model.name, bool(lines), len(prompt), read, len(written), load_seconds, self)

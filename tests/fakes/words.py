@@ -38,7 +38,7 @@ def prompt_of(messages: Sequence[dict[str, Any]]) -> list[str]:
     prompt = ["<bos>"]
     for message in messages:
         prompt += [f"<{message.get('role')}>", "\n", *tokens_of(message.get("content") or ""), "<end>", "\n"]
-    return [*prompt, "<model>", "\n"]
+    return [*prompt, "<assistant>", "\n"]
 
 
 def count_tokens(messages: Sequence[dict[str, Any]]) -> int:

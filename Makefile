@@ -1,0 +1,47 @@
+# make run    install what is needed and start the chat on port 8000
+# make test   install what the tests need and run them all
+PYTHON ?= python3
+MODEL_DIR ?= models/guide
+OUT ?= build/$(notdir $(MODEL_DIR)).gguf
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench install-local train-guide eval-guide export-gguf settings-table clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: ## Start the chat on port 8000
+	@scripts/run
+
+test: ## Run every test
+	@scripts/test
+
+check: ## Format, lint and type checks
+	@scripts/check
+
+bench: ## Measure the figures of the README
+	@scripts/install requirements.txt requirements-local.txt requirements-dev.txt
+	@.venv/bin/python -m bench
+
+install-local: ## Install the packages that run models by transformers
+	@scripts/install requirements.txt requirements-local.txt
+
+train-guide: ## Train the built-in guide from scratch
+	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
+	@.venv/bin/python -m training.train
+	@.venv/bin/python -m training.evaluate --write
+
+eval-guide: ## Measure the built-in guide on questions that it never saw
+	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
+	@.venv/bin/python -m training.evaluate $(MODEL_DIR)
+
+export-gguf: ## Write MODEL_DIR (default: the guide) as GGUF to OUT
+	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
+	@.venv/bin/python -m training.export_gguf $(MODEL_DIR) $(OUT)
+
+settings-table: ## Print the README's table of settings
+	@.venv/bin/python -m scripts.settings_table
+
+clean: ## Remove the environment and what was built
+	@rm -rf .venv build
