@@ -1,100 +1,166 @@
-// The quiet line under a reply: what it waits for while it does, and afterwards what it took.
-// The props come from app/page/reply.py. Not selectable, so that it is not copied with the text.
+// The quiet line under a reply: while it is awaited, what for and how long; afterwards what it took.
+// The props come from app/page/reply.py; the looks are in custom.css.
 import { useEffect, useState } from 'react';
 import { RotateCcw } from 'lucide-react';
 
+const LIVE = ['waiting', 'loading', 'reading', 'writing'];
+
+const russian = (n, one, few, many) => ({ one, few })[new Intl.PluralRules('ru').select(n)] || many;
+
 const WORDS = {
   en: {
-    ahead: (n) => (n === 1 ? '1 person before you' : `${n} people before you`),
-    loading: 'The model is loading', reading: 'The model is reading', writing: 'The model is writing',
-    about: (s) => `about ${s} s`, elapsed: (s) => `${s} s so far`,
-    seconds: (s) => `${s} s`, first: (s) => `first token ${s} s`, tokens: (n) => (n === 1 ? '1 token' : `${n} tokens`),
-    speed: (n) => `${n} tok/s`, chars: (n) => (n === 1 ? '1 char' : `${n} chars`), context: (n) => `context ${n} %`,
-    stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer', roughly: '≈',
-    help: 'Model, total time, time to the first token, tokens, tokens per second, characters, how full the context is',
+    nobody: 'The model',
+    waiting: (n) => (n > 0 ? `${n} ${n === 1 ? 'person' : 'people'} before you` : 'You are next'),
+    loading: (model) => `${model} is loading`,
+    reading: (model) => `${model} is reading your message`,
+    writing: (model) => `${model} is writing`,
+    about: (time) => `about ${time}`, elapsed: (time) => `${time} so far`,
+    second: 's', minute: 'min', speed: 'tok/s',
+    stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer',
+    first: (time) => `first token ${time}`,
+    tokens: (count, n) => `${count} ${n === 1 ? 'token' : 'tokens'}`,
+    characters: (count, n) => `${count} ${n === 1 ? 'char' : 'chars'}`,
+    context: (percent) => `context ${percent} %`,
+    long: {
+      model: 'Model', total: 'From the question to the end', first: 'Time to the first token', tokens: 'Reply',
+      speed: 'Speed of writing', characters: 'Characters', context: 'The context is full to', of: 'of',
+    },
   },
   ru: {
-    ahead: (n) => `Перед вами: ${n}`,
-    loading: 'Модель загружается', reading: 'Модель читает', writing: 'Модель пишет',
-    about: (s) => `ещё около ${s} с`, elapsed: (s) => `уже ${s} с`,
-    seconds: (s) => `${s} с`, first: (s) => `первый токен ${s} с`, tokens: (n) => `токенов: ${n}`,
-    speed: (n) => `${n} ток/с`, chars: (n) => `знаков: ${n}`, context: (n) => `контекст ${n} %`,
-    stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ', roughly: '≈',
-    help: 'Модель, всё время, время до первого токена, токены, токены в секунду, знаки, насколько заполнен контекст',
+    nobody: 'Модель',
+    waiting: (n) => (n > 0 ? `Перед вами ${n} ${russian(n, 'человек', 'человека', 'человек')}` : 'Вы на очереди'),
+    loading: (model) => `${model} загружается`,
+    reading: (model) => `${model} читает сообщение`,
+    writing: (model) => `${model} пишет`,
+    about: (time) => `ещё около ${time}`, elapsed: (time) => `уже ${time}`,
+    second: 'с', minute: 'мин', speed: 'ток/с',
+    stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ',
+    first: (time) => `первый токен ${time}`,
+    tokens: (count, n) => `${count} ${russian(n, 'токен', 'токена', 'токенов')}`,
+    characters: (count, n) => `${count} ${russian(n, 'знак', 'знака', 'знаков')}`,
+    context: (percent) => `контекст ${percent} %`,
+    long: {
+      model: 'Модель', total: 'От вопроса до конца ответа', first: 'До первого токена', tokens: 'Ответ',
+      speed: 'Скорость письма', characters: 'Знаков', context: 'Контекст заполнен на', of: 'из',
+    },
   },
 };
 
-const round = (value) => (value < 10 ? value.toFixed(1) : Math.round(value));
-const percent = (part, whole) => Math.min(100, Math.max(part > 0 ? 1 : 0, Math.round((100 * part) / whole)));
+const language = props.language in WORDS ? props.language : 'en';
+const words = WORDS[language];
+const model = props.model || words.nobody;
 
-function Live({ words }) {
-  const { phase, model, position, seconds_left: left, processed, total } = props;
-  // The server says once how long it will take; the countdown runs here.
-  const [began, setBegan] = useState(Date.now());
+const number = (value, digits = 0) =>
+  value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const rough = (value) => number(value, value < 9.95 ? 1 : 0);
+const percent = (part, whole) => Math.min(100, Math.max(part > 0 ? 1 : 0, Math.round((100 * part) / whole)));
+const duration = (seconds, format) => {
+  if (seconds < 99.5) return `${format(seconds)} ${words.second}`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} ${words.minute} ${whole % 60} ${words.second}`;
+};
+
+// Chainlit makes this component anew whenever it draws it, so what it remembers would be lost. Props stay the same
+// object until the server sends others: the moment they came is kept by them.
+const arrivals = (window.replyStatusArrivals ??= new WeakMap());
+if (!arrivals.has(props)) arrivals.set(props, Date.now());
+
+function Live() {
+  const { phase, position, seconds_left: left, processed, total } = props;
   const [now, setNow] = useState(Date.now());
-  useEffect(() => { setBegan(Date.now()); setNow(Date.now()); }, [phase, position]);
   useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
-  const passed = Math.max(0, Math.round((now - began) / 1000));
-  const remaining = left == null ? null : Math.ceil(left - passed);
-  const time = remaining != null && remaining >= 1 ? words.about(remaining) : passed >= 2 ? words.elapsed(passed) : '';
-  const text = phase === 'waiting' ? words.ahead(position) : words[phase];
+  const passed = Math.max(0, (now - arrivals.get(props)) / 1000);
+  const remaining = left == null ? 0 : Math.ceil(left - passed);
+  let time = '';
+  if (remaining >= 1) time = words.about(duration(remaining, number));
+  else if (passed >= 2) time = words.elapsed(duration(Math.floor(passed), number));
+  const share = phase === 'reading' && total > 0 ? percent(processed || 0, total) : null;
   return (
-    <div className="flex items-center gap-2" aria-live="polite">
-      <span className="inline-block w-2 h-2 rounded-full bg-primary animate-pulse shrink-0" />
-      <span>{[phase === 'waiting' ? '' : model, text].filter(Boolean).join(' · ')}{time ? `, ${time}` : ''}</span>
-      {total > 0 && phase === 'reading' ? (
-        <span className="inline-block w-24 h-1 rounded bg-muted overflow-hidden" role="progressbar"
-          aria-valuemin={0} aria-valuemax={100} aria-valuenow={percent(processed, total)}>
-          <span className="block h-full bg-primary" style={{ width: `${percent(processed, total)}%` }} />
-        </span>
-      ) : null}
+    <div className="reply-live">
+      <span className="reply-dot" />
+      <span>
+        <span role="status">{words[phase](phase === 'waiting' ? position || 0 : model)}</span>
+        {/* Not read aloud: it changes every second. */}
+        {time && <span aria-hidden="true">, <span className="reply-time">{time}</span></span>}
+        {share !== null && (
+          <span className="reply-bar" role="progressbar" aria-label={words.reading(model)}
+            aria-valuemin={0} aria-valuemax={100} aria-valuenow={share}>
+            <span style={{ width: `${share}%` }} />
+          </span>
+        )}
+      </span>
     </div>
   );
 }
 
-function Ended({ words }) {
-  const { phase, model, metrics, notes, retry, message_id } = props;
-  const parts = [model];
-  if (phase !== 'finished') parts.push(words[phase]);
+// Pairs of what is shown and what the tooltip says.
+function facts() {
+  const { phase, metrics, engine } = props;
+  const { long } = words;
+  const parts = [[props.model, `${long.model}: ${[props.model, engine && `(${engine})`].filter(Boolean).join(' ')}`]];
+  if (phase !== 'finished') parts.push([words[phase]]);
   if (metrics) {
-    const about = metrics.estimated ? words.roughly : '';
-    parts.push(words.seconds(round(metrics.total_seconds)));
-    if (metrics.first_token_seconds != null) parts.push(words.first(round(metrics.first_token_seconds)));
-    if (metrics.reply_tokens) parts.push(about + words.tokens(metrics.reply_tokens));
-    if (metrics.tokens_per_second != null) parts.push(about + words.speed(round(metrics.tokens_per_second)));
-    if (metrics.characters) parts.push(words.chars(metrics.characters));
-    if (metrics.context_used && metrics.context_length) {
-      parts.push(words.context(percent(metrics.context_used, metrics.context_length)));
+    const about = metrics.estimated ? '≈' : '';
+    const add = (value, show, name) => {
+      if (value) parts.push([show(value), `${name}: ${show(value)}`]);
+    };
+    const seconds = (value) => duration(value, rough);
+    add(metrics.total_seconds, seconds, long.total);
+    if (metrics.first_token_seconds != null) {
+      const first = seconds(metrics.first_token_seconds);
+      parts.push([words.first(first), `${long.first}: ${first}`]);
+    }
+    add(metrics.reply_tokens, (n) => about + words.tokens(number(n), n), long.tokens);
+    add(metrics.tokens_per_second, (n) => `${about}${rough(n)} ${words.speed}`, long.speed);
+    if (metrics.characters) {
+      const count = number(metrics.characters);
+      parts.push([words.characters(count, metrics.characters), `${long.characters}: ${count}`]);
+    }
+    const { context_used: used, context_length: length } = metrics;
+    if (used && length) {
+      const share = percent(used, length);
+      const exact = `${number(used)} ${long.of} ${words.tokens(number(length), length)}`;
+      parts.push([words.context(share), `${long.context} ${share} % (${exact})`]);
     }
   }
+  return parts.filter(([short]) => short);
+}
+
+function Ended() {
+  const { phase, notes, retry, message_id } = props;
+  const [asked, setAsked] = useState(false);
+  const parts = facts();
+  const again = async () => {
+    setAsked(true);
+    try {
+      await callAction({ name: 'retry', payload: { message_id } });
+    } finally {
+      setAsked(false);
+    }
+  };
   return (
-    <div>
-      <div className="reply-parts" title={words.help}>
-        {parts.filter(Boolean).map((part, index) => <span key={index}>{part}</span>)}
-        {retry ? (
-          <button type="button" data-testid="retry"
-            className="inline-flex items-center gap-1 ml-2 px-1 rounded hover:bg-accent hover:text-accent-foreground"
-            onClick={() => callAction({ name: 'retry', payload: { message_id } })}>
-            <RotateCcw className="w-3 h-3" aria-hidden="true" />
+    <>
+      <div className="reply-parts" title={parts.map(([, long]) => long).filter(Boolean).join('\n')}>
+        {parts.map(([short], index) => <span key={index}>{short}</span>)}
+        {retry && (
+          <button type="button" data-testid="retry" disabled={asked} onClick={again}>
+            <RotateCcw aria-hidden="true" />
             {phase === 'finished' ? words.again : words.retry}
           </button>
-        ) : null}
+        )}
       </div>
-      {(notes || []).map((note, index) => <div key={index} className="mt-0.5" data-testid="reply-note">{note}</div>)}
-    </div>
+      {(notes || []).map((note, index) => <div key={index} className="reply-note" data-testid="reply-note">{note}</div>)}
+    </>
   );
 }
 
 export default function ReplyStatus() {
-  const words = WORDS[props.language] || WORDS.en;
-  const live = ['waiting', 'loading', 'reading', 'writing'].includes(props.phase);
   return (
-    <div data-testid="reply-status" data-phase={props.phase}
-      className="text-xs text-muted-foreground select-none" style={{ userSelect: 'none' }}>
-      {live ? <Live words={words} /> : <Ended words={words} />}
+    <div className="reply-status" data-testid="reply-status" data-phase={props.phase} lang={language}>
+      {LIVE.includes(props.phase) ? <Live /> : <Ended />}
     </div>
   );
 }
