@@ -32,7 +32,8 @@ LANGUAGES: Final[tuple[Language, ...]] = ("en", "ru")
 
 
 class ChatError(Exception):
-    """Something a user is told about.
+    """Something a user is told about, in Markdown: a name such as `phi3:latest` stands in backticks, or the page would
+    take a part of it for a directive.
 
     Each class holds its sentence in every language of the page; the keyword arguments given to the constructor
     fill its places, are kept in `facts`, and are what a log line shows.
@@ -96,8 +97,8 @@ class UnknownModel(ChatError):
 
     code = "model_not_found"
     sentences = {
-        "en": "There is no model “{model}” here any more. Pick another one in the chat settings. Available: {known}.",
-        "ru": "Модели «{model}» здесь больше нет. Выберите другую в настройках чата. Есть: {known}.",
+        "en": "There is no model `{model}` here any more. Pick another one in the chat settings. Available: {known}.",
+        "ru": "Модели `{model}` здесь больше нет. Выберите другую в настройках чата. Есть: {known}.",
     }
 
 
@@ -170,8 +171,8 @@ class ModelMissing(EngineRefused):
 
     code = "model_not_found"
     sentences = {
-        "en": "{engine} does not have the model “{model}”. Pick another one in the chat settings, or get it: {remedy}",
-        "ru": "У {engine} нет модели «{model}». Выберите другую в настройках чата или скачайте её: {remedy}",
+        "en": "{engine} does not have the model `{model}`. Pick another in the chat settings, or get it: `{remedy}`",
+        "ru": "У {engine} нет модели `{model}`. Выберите другую в настройках чата или скачайте её: `{remedy}`",
     }
 
 
@@ -205,8 +206,8 @@ class OutOfMemory(EngineFailed):
 
     code = "out_of_memory"
     sentences = {
-        "en": "There is not enough memory for “{model}”. Pick a smaller model, or set a smaller NUM_CTX and restart.",
-        "ru": "Для «{model}» не хватает памяти. Выберите модель поменьше или задайте меньший NUM_CTX и перезапустите.",
+        "en": "There is not enough memory for `{model}`. Pick a smaller model, or set a smaller NUM_CTX and restart.",
+        "ru": "Для `{model}` не хватает памяти. Выберите модель поменьше или задайте меньший NUM_CTX и перезапустите.",
     }
 
 
@@ -216,11 +217,11 @@ class ModelProcessDied(EngineFailed):
     code = "model_process_died"
     sentences = {
         "en": (
-            "The model “{model}” stopped while it was working, most often for want of memory. "
+            "The model `{model}` stopped while it was working, most often for want of memory. "
             "Try again: it is started anew by itself. If it goes on, pick a smaller model or set a smaller NUM_CTX."
         ),
         "ru": (
-            "Модель «{model}» остановилась во время работы, чаще всего из-за нехватки памяти. "
+            "Модель `{model}` остановилась во время работы, чаще всего из-за нехватки памяти. "
             "Попробуйте ещё раз: она запустится сама. Если повторится, возьмите модель поменьше или уменьшите NUM_CTX."
         ),
     }
@@ -241,8 +242,8 @@ class ModelBroken(EngineError):
 
     code = "model_broken"
     sentences = {
-        "en": "The files of “{model}” cannot be loaded ({detail}). Delete its folder, get it again, or pick another.",
-        "ru": "Файлы «{model}» не загружаются ({detail}). Удалите папку и скачайте модель снова или выберите другую.",
+        "en": "The files of `{model}` cannot be loaded ({detail}). Delete its folder, get it again, or pick another.",
+        "ru": "Файлы `{model}` не загружаются ({detail}). Удалите папку и скачайте модель снова или выберите другую.",
     }
 
 
@@ -251,8 +252,8 @@ class ModelNotReady(EngineError):
 
     code = "model_not_ready"
     sentences = {
-        "en": "“{model}” is still being downloaded. Pick another model meanwhile, or wait a little.",
-        "ru": "«{model}» ещё скачивается. Выберите пока другую модель или немного подождите.",
+        "en": "`{model}` is still being downloaded. Pick another model meanwhile, or wait a little.",
+        "ru": "`{model}` ещё скачивается. Выберите пока другую модель или немного подождите.",
     }
 
 

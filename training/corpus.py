@@ -24,6 +24,8 @@ _FOREIGN_SHARE: Final = 0.4
 _SYSTEM_SHARE: Final = 0.1
 _SLIP_SHARE: Final = 0.25
 _FRAME_SHARE: Final = 0.3
+# Share of questions that lose a word or have two change places: the words count more than their order.
+_SCRAMBLE_SHARE: Final = 0.3
 
 _SYSTEM: Final = (
     "Answer briefly.",
@@ -137,9 +139,20 @@ class Writer:
                 text, answer = self._chance.choice(intent.questions[language]), intent.answers[language]
             if plain(text) in self._held_out:
                 continue
-            asked = self._slip(self._frame(text, language))
+            asked = self._slip(self._frame(self._scramble(text), language))
             if plain(asked) not in self._held_out:
                 return self._dress(asked), answer
+
+    def _scramble(self, text: str) -> str:
+        chance, words = self._chance, text.split()
+        if len(words) < 4 or chance.random() >= _SCRAMBLE_SHARE:
+            return text
+        at = chance.randrange(len(words) - 1)
+        if chance.random() < 0.5:
+            del words[at]
+        else:
+            words[at], words[at + 1] = words[at + 1], words[at]
+        return " ".join(words)
 
     def _frame(self, text: str, language: Language) -> str:
         chance = self._chance

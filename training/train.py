@@ -37,7 +37,7 @@ class Recipe:
     long_row: int = 2048
     batch_tokens: int = 4096
     learning_rate: float = 2.5e-3
-    weight_decay: float = 0.05
+    weight_decay: float = 0.1
     warmup: float = 0.03
     tokenizer_texts: int = 20_000
 

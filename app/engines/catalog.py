@@ -107,7 +107,7 @@ class Catalog:
         if found is None:
             found = self._match(name, await self.models(fresh=True))
         if found is None:
-            known = ", ".join(model.id for model in self._models) or "-"
+            known = ", ".join(f"`{model.id}`" for model in self._models) or "-"
             raise UnknownModel(model=name, known=known)
         return found
 

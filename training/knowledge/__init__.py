@@ -39,23 +39,22 @@ def expand(pattern: str) -> list[str]:
 
 def intents() -> list[Intent]:
     """Everything that the guide knows, in the order of the files."""
+    more = {language: _read(_HERE / "paraphrases" / f"{language}.yaml") for language in LANGUAGES}
     found = []
     for file in sorted(_HERE.glob("*.yaml")):
-        if file.stem == FOREIGN:
+        if file.stem.startswith(FOREIGN):
             continue
         for key, entry in _read(file).items():
-            questions = {
-                language: tuple(
-                    dict.fromkeys(text for pattern in _patterns(entry, language) for text in expand(pattern))
-                )
-                for language in LANGUAGES
-            }
+            questions = {language: _questions(entry[f"ask_{language}"], more[language][key]) for language in LANGUAGES}
             found.append(Intent(key, {language: entry[language] for language in LANGUAGES}, questions))
     return found
 
 
-def _patterns(entry: dict[str, Any], language: Language) -> list[str]:
-    return list(entry[f"ask_{language}"])
+def _questions(patterns: list[str], more: str) -> tuple[str, ...]:
+    """Half of them from the patterns, half written one by one, which are fewer but more unlike each other."""
+    written = more.split("|")
+    expanded = list(dict.fromkeys(text for pattern in patterns for text in expand(pattern)))
+    return (*expanded, *(written * max(round(len(expanded) / len(written)), 1)))
 
 
 class Foreign:
@@ -63,15 +62,26 @@ class Foreign:
 
     def __init__(self) -> None:
         self._data = _read(_HERE / f"{FOREIGN}.yaml")
+        self._words = _read(_HERE / f"{FOREIGN}_words.yaml")
+        free = _read(_HERE / f"{FOREIGN}_free.yaml")
         self.answers: dict[Language, str] = self._data["answer"]
+        self._free = {language: [text for line in free[language] for text in line.split("|")] for language in LANGUAGES}
         self._templates = {
-            language: [expand(pattern) for pattern in self._data[f"templates_{language}"]] for language in LANGUAGES
+            kind: {language: [expand(pattern) for pattern in data[f"templates_{language}"]] for language in LANGUAGES}
+            for kind, data in (("things", self._data), ("words", free))
         }
 
     def question(self, language: Language, chance: random.Random) -> str:
-        """One question, by chance."""
-        template = chance.choice(chance.choice(self._templates[language]))
-        return _PLACE.sub(lambda place: str(chance.choice(self._data[place[1]][language])), template)
+        """One question, by chance: about a thing, of ordinary words, or one of no pattern."""
+        kind = chance.choice(("things", "things", "words", "free"))
+        if kind == "free":
+            return chance.choice(self._free[language])
+        template = chance.choice(chance.choice(self._templates[kind][language]))
+        return _PLACE.sub(lambda place: self._fill(place[1], language, chance), template)
+
+    def _fill(self, name: str, language: Language, chance: random.Random) -> str:
+        words = self._words[language] if name.startswith("word") else self._data[name][language]
+        return str(chance.choice(words))
 
 
 def _read(file: Path) -> dict[str, Any]:

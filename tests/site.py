@@ -1,0 +1,127 @@
+"""Programs under test as processes of their own: our server, and the fake Ollama beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from app.settings import ROOT, Settings, variable_names
+
+_PATIENCE: Final = 60.0
+_CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS: Final = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def chromium() -> str | None:
+    """The path of a Chromium on this machine."""
+    return next(filter(None, map(shutil.which, _CHROMIUM)), None)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Program:
+    """A running program. `log` holds what it printed."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, path: str) -> Any:
+        return httpx.get(self.url + path, timeout=10, trust_env=False).json()
+
+    def post(self, path: str, body: Any) -> None:
+        httpx.post(self.url + path, json=body, timeout=10, trust_env=False).raise_for_status()
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=20)
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """This process' environment without any setting of ours but the given ones."""
+    ours = {name for field in Settings.model_fields for name in variable_names(field)}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)} | variables
+
+
+def _start(command: list[str], url: str, path: str, folder: Path, environment: Mapping[str, str]) -> Program:
+    log = folder / f"{command[1]}-{time.monotonic_ns()}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT
+        )
+    program = Program(url, process, log)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(url + path, timeout=2, trust_env=False)
+            return program
+        except httpx.TransportError:
+            time.sleep(0.02)
+    program.stop()
+    raise RuntimeError(f"{command} did not come up:\n{program.text()}")
+
+
+@contextmanager
+def fake_ollama(folder: Path, *arguments: str, port: int | None = None) -> Iterator[Program]:
+    """A fake Ollama; see tests.fakes.ollama for its arguments."""
+    port = port or free_port()
+    command = ["-m", "tests.fakes.ollama", "--port", str(port), *arguments]
+    program = _start(command, f"http://127.0.0.1:{port}", "/", folder, clean_environment())
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+@contextmanager
+def server(folder: Path, **variables: str) -> Iterator[Program]:
+    """Our server, with the given settings; its data is in `folder`/data."""
+    port = free_port()
+    environment = clean_environment(
+        **{"PORT": str(port), "HOST": "127.0.0.1", "DATA_DIR": str(folder / "data"), "QWEN_MODEL": ""} | variables
+    )
+    program = _start(["-m", "app"], f"http://127.0.0.1:{port}", "/favicon", folder, environment)
+    try:
+        yield program
+    finally:
+        program.stop()
