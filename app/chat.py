@@ -28,7 +28,7 @@ from app.engines.base import (
 )
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
-from app.errors import ChatError, EmptyMessage, EngineError, MessageTooLarge, PromptTooLong
+from app.errors import ChatError, EmptyMessage, EngineError, MessageTooLarge, NoModel, PromptTooLong
 from app.history import Prompt, SessionHistory, StoredMessage
 from app.metrics import Outcome, ReplyMetrics
 from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
@@ -155,6 +155,8 @@ class ChatTurn:
             raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
+        if not self._options.model:
+            raise NoModel
         self.model = await self._chat.catalog.find(self._options.model)
         try:
             async with aclosing(self._from(self.model)) as events:

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 GUIDE: Final = "guide"
 OLLAMA, VLLM, TRANSFORMERS = "ollama", "vllm", "transformers"
 
+# Engines whose models are on a server of theirs.
+_SERVERS: Final = (OLLAMA, VLLM)
+
 Reason = Literal["set", "vllm", "ollama", "qwen", "guide", "nothing"]
 
 # A download that failed is tried again after pauses that grow up to the last of these, in seconds.
@@ -132,6 +135,12 @@ class DefaultModelFinder:
         """Call `listener` whenever `current` has changed."""
         self._listeners.append(listener)
 
+    async def model(self) -> ModelInfo | None:
+        """The default model; when there was none at the last look, another look is taken first."""
+        if self.current.model is None:
+            await self.look()
+        return self.current.model
+
     async def run(self) -> None:
         """Search until cancelled."""
         try:
@@ -183,11 +192,11 @@ class DefaultModelFinder:
     def _missing(self, models: Sequence[ModelInfo], choice: DefaultModel, ollama_up: bool) -> tuple[str, Puller] | None:
         """What should be brought, and by whom."""
         if choice.wanted:
-            name = choice.wanted.removeprefix(f"{OLLAMA}/")
-            if ollama_up and ("/" not in name or name != choice.wanted):
-                return name, self._pull
+            engine, _, name = choice.wanted.partition("/")
+            if ollama_up and (engine == OLLAMA or not name):
+                return choice.wanted.removeprefix(f"{OLLAMA}/"), self._pull
             hub_name = choice.wanted.removeprefix(f"{TRANSFORMERS}/")
-            return (hub_name, self._download) if self._download and "/" in hub_name else None
+            return (hub_name, self._download) if self._download and "/" in hub_name and engine not in _SERVERS else None
         if choice.reason in ("set", "vllm", "ollama"):
             return None
         if ollama_up:

@@ -105,7 +105,7 @@ class Page:
 
     async def _on_message(self, message: cl.Message) -> None:
         visit = await self._visit(_session())
-        await visit.ask(message, self._finder.current.model)
+        await visit.ask(message, await self._finder.model())
 
     async def _on_settings(self, settings: dict[str, Any]) -> None:
         visit = await self._visit(_session())
@@ -114,7 +114,7 @@ class Page:
 
     async def _on_retry(self, action: Action) -> None:
         visit = await self._visit(_session())
-        self._start(visit.retry(str(action.payload.get("message_id", "")), self._finder.current.model))
+        self._start(visit.retry(str(action.payload.get("message_id", "")), await self._finder.model()))
 
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
@@ -131,7 +131,7 @@ class Page:
         if not visit.knows(message.id):
             return
         await message.update()
-        self._start(visit.ask(message, self._finder.current.model))
+        self._start(visit.ask(message, await self._finder.model()))
 
     async def _on_disconnect(self) -> None:
         session = _session()

@@ -11,7 +11,16 @@ import pytest
 from app.chat import Chat, ChatTurn, Event, Finished, ReplyOptions, Waiting, readable
 from app.engines.base import Delta, GenerationOptions, Reading
 from app.engines.catalog import Catalog
-from app.errors import Busy, EmptyMessage, EngineFailed, EngineUnreachable, MessageTooLarge, MessageTooLong, StreamCut
+from app.errors import (
+    Busy,
+    EmptyMessage,
+    EngineFailed,
+    EngineUnreachable,
+    MessageTooLarge,
+    MessageTooLong,
+    NoModel,
+    StreamCut,
+)
 from app.history import SessionHistory, StoredMessage
 from app.tokens import TokenEstimator
 from tests.fakes.engine import ScriptedEngine
@@ -81,6 +90,11 @@ async def test_an_empty_message_is_refused_and_not_kept(text: str) -> None:
     with pytest.raises(EmptyMessage):
         await events_of(ask(chat_with(ScriptedEngine()), history, text))
     assert len(history) == 0
+
+
+async def test_without_any_model_the_visitor_is_told_so() -> None:
+    with pytest.raises(NoModel):
+        await events_of(ask(chat_with(ScriptedEngine(models=[])), SessionHistory("c"), "hi", model=""))
 
 
 async def test_a_message_with_too_many_bytes_is_refused_with_both_numbers() -> None:

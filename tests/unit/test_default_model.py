@@ -163,6 +163,25 @@ async def test_a_model_that_is_set_but_missing_is_pulled_while_another_stands_in
     assert world.pull.asked == ["llama3.2:1b"]
 
 
+async def test_a_model_of_an_ollama_that_is_down_is_not_looked_for_elsewhere() -> None:
+    world = World(model="ollama/gemma2:2b")
+    await world.finder.look()
+    await asyncio.sleep(0)
+    assert world.answers == "transformers/guide"
+    assert world.pull.asked == world.hub.asked == []
+
+
+async def test_when_there_was_no_model_another_look_is_taken_for_a_visitor_who_asks() -> None:
+    world = World(model="ollama/gemma2:2b")
+    world.local.names.clear()
+    assert await world.finder.model() is None
+    world.ollama.problem = None
+    world.ollama.names.append("gemma2:2b")
+    model = await world.finder.model()
+    assert model is not None
+    assert model.id == "ollama/gemma2:2b"
+
+
 async def _nothing(world: World) -> None:
     world.local.names.clear()
     await world.finder.look()
