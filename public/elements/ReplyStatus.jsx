@@ -2,6 +2,8 @@
 // The props come from app/page/reply.py; the looks are in custom.css.
 import { useEffect, useState } from 'react';
 import { RotateCcw } from 'lucide-react';
+import { useRecoilValue } from 'recoil';
+import { currentThreadIdState } from '@chainlit/react-client';
 
 const LIVE = ['waiting', 'loading', 'reading', 'writing'];
 
@@ -157,7 +159,19 @@ function Ended() {
   );
 }
 
+// Chainlit's list of conversations puts the conversation into the address. On a phone the list is folded away, so the
+// address would stay "/": a reload would begin a new chat, and the list, opened, would go there and close at once.
+function useAddressOnPhone() {
+  const thread = useRecoilValue(currentThreadIdState);
+  useEffect(() => {
+    if (thread && window.location.pathname === '/' && window.matchMedia('(max-width: 767px)').matches) {
+      window.history.replaceState(window.history.state, '', `/thread/${thread}`);
+    }
+  }, [thread]);
+}
+
 export default function ReplyStatus() {
+  useAddressOnPhone();
   return (
     <div className="reply-status" data-testid="reply-status" data-phase={props.phase} lang={language}>
       {LIVE.includes(props.phase) ? <Live /> : <Ended />}

@@ -88,6 +88,7 @@ const show = (status) => {
   const language = status.language in WORDS ? status.language : 'en';
   const words = WORDS[language];
   document.documentElement.lang = language;
+  document.documentElement.toggleAttribute('data-login', status.login === true);
   root.setAttribute('aria-label', words.region);
   root.dataset.level = status.level;
   // An unchanged text is left alone: a screen reader would read it again.
