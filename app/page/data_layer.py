@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from chainlit.context import context
 from chainlit.data.base import BaseDataLayer
@@ -16,30 +16,47 @@ from chainlit.types import Feedback, PageInfo, PaginatedResponse, Pagination, Th
 from chainlit.user import PersistedUser, User
 
 from app.page.steps import TOKENS
+from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
+from app.storage.records import ThreadDeleted, Visitor
 from app.storage.threads import Threads
-from app.storage.visitors import Visitor, Visitors
+from app.storage.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# A method of the data layer, without and with what happens when it fails.
+Write = Callable[Concatenate["ChatDataLayer", P], Awaitable[R]]
+ToldWrite = Callable[Concatenate["ChatDataLayer", P], Coroutine[Any, Any, R | None]]
 
-def _write(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """A write that fails is counted and told before its error goes on: Chainlit calls writes as tasks of their own."""
 
-    @wraps(method)
-    async def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await method(*args, **kwargs)
-        except Exception as problem:
-            layer = cast("ChatDataLayer", args[0])
-            layer.failed_writes += 1
-            log.error("CHAT not kept, %s failed: %s", method.__name__, problem)
-            await layer.on_write_failed()
-            raise
+def _write(*, reported: bool) -> Callable[[Write[P, R]], ToldWrite[P, R]]:
+    """A write that fails is logged, counted and told.
 
-    return told
+    Args:
+        reported: the error then goes on, to somebody who can tell what was asked for and not done. The others are
+            writes of the conversation, most of them tasks that Chainlit starts and forgets: the chat goes on.
+    """
+
+    def decorator(method: Write[P, R]) -> ToldWrite[P, R]:
+        @wraps(method)
+        async def told(self: ChatDataLayer, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+            try:
+                return await method(self, *args, **kwargs)
+            except ThreadDeleted:
+                log.info("CHAT not kept by %s, its conversation was deleted", method.__name__)
+            except Exception:
+                self.failed_writes += 1
+                log.exception("CHAT not kept, %s failed", method.__name__)
+                await self.on_write_failed()
+                if reported:
+                    raise
+            return None
+
+        return told
+
+    return decorator
 
 
 async def _nothing() -> None:
@@ -51,7 +68,8 @@ class ChatDataLayer(BaseDataLayer):
 
     Attributes:
         failed_writes: how many writes have failed since the start.
-        on_write_failed: awaited after each of them, in the context of the page that wrote.
+        on_write_failed: awaited after each of them, in the context of the page or the request that wrote. What comes
+            too late for a conversation that its visitor has deleted is no failure.
     """
 
     def __init__(self, threads: Threads, visitors: Visitors) -> None:
@@ -64,7 +82,7 @@ class ChatDataLayer(BaseDataLayer):
         visitor = await self._visitors.get(identifier)
         return _user(visitor) if visitor else None
 
-    @_write
+    @_write(reported=True)
     async def create_user(self, user: User) -> PersistedUser | None:
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
@@ -72,56 +90,57 @@ class ChatDataLayer(BaseDataLayer):
         """What the visitor has set; empty if nothing."""
         return await self._visitors.preferences(identifier)
 
-    @_write
+    @_write(reported=False)
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None:
         """Keep what the visitor has set."""
         await self._visitors.save_preferences(identifier, preferences)
 
-    @_write
+    @_write(reported=True)
     async def upsert_feedback(self, feedback: Feedback) -> str:
-        return await self._threads.save_feedback(feedback.forId, feedback.value, feedback.comment, feedback.id)
+        return await self._threads.save_thumb(feedback.forId, feedback.value, feedback.comment)
 
-    @_write
+    @_write(reported=True)
     async def delete_feedback(self, feedback_id: str) -> bool:
-        return await self._threads.delete_feedback(feedback_id)
+        return await self._threads.delete_thumb(feedback_id)
 
     @queue_until_user_message()
-    @_write
+    @_write(reported=False)
     async def create_element(self, element: Element) -> None:
-        await self._threads.save_element(element.to_dict(), _user_id())
+        await self._threads.save_element(element_of(element.to_dict()), _user_id())
 
     async def get_element(self, thread_id: str, element_id: str) -> ElementDict | None:
-        return cast("ElementDict | None", await self._threads.element(thread_id, element_id))
+        element = await self._threads.element(thread_id, element_id)
+        return element_dict(element) if element else None
 
     @queue_until_user_message()
-    @_write
+    @_write(reported=True)
     async def delete_element(self, element_id: str, thread_id: str | None = None) -> None:
-        await self._threads.delete_element(thread_id or context.session.thread_id, element_id)
+        await self._threads.delete_element(thread_id or context.session.thread_id, element_id, _user_id())
 
     @queue_until_user_message()
-    @_write
+    @_write(reported=False)
     async def create_step(self, step_dict: StepDict) -> None:
-        await self._threads.save_step(step_dict, _user_id())
+        await self._threads.save_step(step_of(step_dict), _user_id())
 
     @queue_until_user_message()
-    @_write
+    @_write(reported=False)
     async def update_step(self, step_dict: StepDict) -> None:
-        await self._threads.save_step(step_dict, _user_id())
+        await self._threads.save_step(step_of(step_dict), _user_id())
 
-    @_write
+    @_write(reported=False)
     async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None:
         """Keep a message's size with it, by model."""
         await self._threads.save_step_metadata(step_id, {TOKENS: dict(tokens)})
 
     @queue_until_user_message()
-    @_write
+    @_write(reported=False)
     async def delete_step(self, step_id: str) -> None:
-        await self._threads.delete_step(step_id)
+        await self._threads.delete_step(step_id, _user_id())
 
     async def get_thread_author(self, thread_id: str) -> str:
         return await self._threads.author(thread_id)
 
-    @_write
+    @_write(reported=True)
     async def delete_thread(self, thread_id: str) -> None:
         await self._threads.delete(thread_id)
 
@@ -129,17 +148,22 @@ class ChatDataLayer(BaseDataLayer):
         if not filters.userId:
             raise ValueError("threads are listed for one visitor")
         page = await self._threads.list(
-            filters.userId, first=pagination.first, cursor=pagination.cursor, search=filters.search
+            filters.userId,
+            first=pagination.first,
+            cursor=pagination.cursor,
+            search=filters.search,
+            thumb=filters.feedback,
         )
         info = PageInfo(
             hasNextPage=page.next_cursor is not None, startCursor=pagination.cursor, endCursor=page.next_cursor
         )
-        return PaginatedResponse(pageInfo=info, data=[cast(ThreadDict, thread) for thread in page.threads])
+        return PaginatedResponse(pageInfo=info, data=[thread_dict(thread) for thread in page.threads])
 
     async def get_thread(self, thread_id: str) -> ThreadDict | None:
-        return cast("ThreadDict | None", await self._threads.get(thread_id))
+        conversation = await self._threads.get(thread_id)
+        return conversation_dict(conversation) if conversation else None
 
-    @_write
+    @_write(reported=True)
     async def update_thread(
         self,
         thread_id: str,
@@ -161,9 +185,11 @@ class ChatDataLayer(BaseDataLayer):
         """Nothing of its own: whoever opened the database closes it."""
 
 
-def _user_id() -> str | None:
+def _user_id() -> str:
     user = context.session.user
-    return user.id if isinstance(user, PersistedUser) else None
+    if not isinstance(user, PersistedUser):
+        raise PermissionError("a conversation without a visitor is not kept")
+    return str(user.id)
 
 
 def _user(visitor: Visitor) -> PersistedUser:

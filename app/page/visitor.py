@@ -7,11 +7,11 @@ import re
 import secrets
 from collections.abc import Mapping
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Final
 
 from chainlit.user import User
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "visitor"
@@ -24,11 +24,9 @@ _SECRET_FILE: Final = "secret.key"
 
 def cookie_of(header: str | None) -> str | None:
     """The visitor's cookie in a Cookie header; None if there is none of the form that we make."""
-    try:
-        found = SimpleCookie(header or "").get(COOKIE)
-    except CookieError:
-        return None
-    return found.value if found and _VALUE.fullmatch(found.value) else None
+    # Not http.cookies: it gives up on the whole header where another program on this host has set an odd cookie.
+    found = cookie_parser(header or "").get(COOKIE, "")
+    return found if _VALUE.fullmatch(found) else None
 
 
 def visitor_of(cookie: str) -> str:
@@ -37,13 +35,17 @@ def visitor_of(cookie: str) -> str:
 
 
 async def visitor_from_headers(headers: Mapping[str, str]) -> User | None:
-    """Chainlit's `header_auth_callback`."""
+    """Chainlit's `header_auth_callback`: whose cookie this is, or None where VisitorCookie was not in the way."""
     cookie = cookie_of(headers.get("cookie"))
     return User(identifier=visitor_of(cookie), display_name="") if cookie else None
 
 
 class VisitorCookie:
-    """ASGI middleware that gives every browser a cookie, which the very same request already carries onwards."""
+    """ASGI middleware that gives every browser a cookie, which the very same request already carries onwards.
+
+    The cookie is Secure where the request came by https; behind a proxy that is for the ASGI server to find out, which
+    trusts `X-Forwarded-Proto` only from the addresses that it is told to (uvicorn: FORWARDED_ALLOW_IPS).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,9 +60,8 @@ class VisitorCookie:
             return
         cookie = secrets.token_urlsafe(_BYTES)
         others = [header for header in scope["headers"] if header[0] != b"cookie"]
-        # An unusable cookie of that name must not come before the new one.
-        kept = "; ".join(part for part in sent.split("; ") if part and not part.startswith(f"{COOKIE}="))
-        line = f"{kept}; {COOKIE}={cookie}" if kept else f"{COOKIE}={cookie}"
+        # Of two cookies of one name the last counts, see cookie_parser: an unusable one does no harm.
+        line = f"{sent}; {COOKIE}={cookie}" if sent else f"{COOKIE}={cookie}"
         secure = "; Secure" if scope["scheme"] == "https" else ""
         attributes = f"{COOKIE}={cookie}; HttpOnly; Max-Age={_YEAR}; Path=/; SameSite=Lax{secure}"
 
@@ -77,17 +78,40 @@ def load_secret(folder: Path) -> str:
     """The key that signs Chainlit's cookie, made once and kept in `folder` for its owner alone.
 
     Raises:
-        OSError: it can be neither read nor made.
+        OSError: it can be neither read nor made; its text is a sentence that says what to do.
     """
     path = folder / _SECRET_FILE
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return _new_secret(path)
     except FileExistsError:
-        secret = path.read_text(encoding="ascii").strip()
-        if len(secret) >= _BYTES:
-            return secret
-        raise OSError(f"{path} holds no key of at least {_BYTES} characters; delete it, a new one is made") from None
+        return _kept_secret(path)
+    except OSError as problem:
+        raise OSError(
+            f"cannot write in the data folder {folder.absolute()} ({problem.strerror}). "
+            "Give this user the right to, or name another folder: DATA_DIR=/path/to/folder"
+        ) from problem
+
+
+def _new_secret(path: Path) -> str:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
         secret = secrets.token_urlsafe(_BYTES)
         file.write(secret)
+    return secret
+
+
+def _kept_secret(path: Path) -> str:
+    try:
+        secret = path.read_text(encoding="ascii").strip()
+    except OSError as problem:
+        raise OSError(
+            f"cannot read the key {path.absolute()} ({problem.strerror}). "
+            "Give this user the right to, or name another data folder: DATA_DIR=/path/to/folder"
+        ) from problem
+    except UnicodeDecodeError:
+        secret = ""
+    if len(secret) < _BYTES:
+        raise OSError(
+            f"{path.absolute()} holds no key of at least {_BYTES} characters. Delete it, and a new one is made"
+        )
     return secret

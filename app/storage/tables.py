@@ -27,13 +27,19 @@ threads = Table(
     Column("id", String(36), primary_key=True),
     Column("user_id", String(36), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("name", Text),
-    # What the name is searched by: SQLite folds the case of ASCII letters only.
-    Column("name_folded", Text),
     Column("metadata", JSON, nullable=False),
     Column("tags", JSON),
     Column("created_at", String(40), nullable=False),
     Column("updated_at", String(40), nullable=False),
     Index("threads_by_user", "user_id", "updated_at"),
+)
+
+# A reply may still be on its way when its thread is deleted: what comes late must not bring the thread back.
+deleted_threads = Table(
+    "deleted_threads",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("deleted_at", String(40), nullable=False),
 )
 
 steps = Table(
@@ -64,6 +70,7 @@ elements = Table(
     Column("position", Integer, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
     Column("thread_id", String(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+    # No foreign key: an element may come before its step.
     Column("step_id", String(36)),
     Column("content", JSON, nullable=False),
     Index("elements_by_thread", "thread_id", "position"),
@@ -74,8 +81,9 @@ feedback = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("thread_id", String(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
-    Column("step_id", String(36), nullable=False),
+    Column("step_id", String(36), ForeignKey("steps.id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("value", Integer, nullable=False),
     Column("comment", Text),
     Column("created_at", String(40), nullable=False),
+    Index("feedback_by_thread", "thread_id"),
 )

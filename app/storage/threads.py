@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, Select, and_, delete, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.database import Database, now, storable
-from app.storage.tables import elements, feedback, steps, threads, users
+from app.storage.database import Database
+from app.storage.queries import all_rows, fields_of, first_row, from_cursor, owned_threads, says, thread_of, to_cursor
+from app.storage.records import Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
+from app.storage.tables import deleted_threads, elements, feedback, steps, threads, users
+from app.storage.texts import now, storable
 
 _NAME_LENGTH: Final = 80
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadPage:
-    """Some of a visitor's threads, newest first, and where the next page begins."""
-
-    threads: tuple[Json, ...]
-    next_cursor: str | None
+_LONGEST_PAGE: Final = 100
 
 
 def thread_name(text: str) -> str:
@@ -36,7 +27,11 @@ def thread_name(text: str) -> str:
 
 
 class Threads:
-    """The conversations of all visitors. A method that takes a thread's id does not ask whose it is: see `author`."""
+    """The conversations of all visitors.
+
+    What takes a `user_id` writes for that visitor alone, and raises PermissionError where the thread, the step or the
+    element is another's. What takes none does not ask whose the thread is: its callers have, see `author`.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -48,142 +43,169 @@ class Threads:
             found = (await connection.execute(query.where(threads.c.id == thread_id))).scalar()
         return found or ""
 
-    async def get(self, thread_id: str) -> Json | None:
-        """A thread with all that belongs to it, steps and elements in the order in which they came; None: unknown."""
-        query = select(threads, users.c.identifier).join(users, threads.c.user_id == users.c.id)
+    async def get(self, thread_id: str) -> Conversation | None:
+        """A thread with all that belongs to it; None: unknown."""
         async with self._database.read() as connection:
-            row = (await connection.execute(query.where(threads.c.id == thread_id))).mappings().first()
+            row = await first_row(connection, owned_threads().where(threads.c.id == thread_id))
             if row is None:
                 return None
-            thumbs = {
-                thumb["step_id"]: {"forId": thumb["step_id"], **_pick(thumb, "id", "value", "comment")}
-                for thumb in await _all(connection, select(feedback).where(feedback.c.thread_id == thread_id))
-            }
             ordered = select(steps).where(steps.c.thread_id == thread_id).order_by(steps.c.position)
-            found = [_step(step) | {"feedback": thumbs.get(step["id"])} for step in await _all(connection, ordered)]
+            said = tuple(Step(**fields_of(step)) for step in await all_rows(connection, ordered))
             ordered = select(elements).where(elements.c.thread_id == thread_id).order_by(elements.c.position)
-            parts = [element["content"] for element in await _all(connection, ordered)]
-        return _thread(row) | {"steps": found, "elements": parts}
+            shown = tuple(Element(**fields_of(element)) for element in await all_rows(connection, ordered))
+            columns = (feedback.c.id, feedback.c.step_id, feedback.c.value, feedback.c.comment)
+            given = await all_rows(connection, select(*columns).where(feedback.c.thread_id == thread_id))
+        return Conversation(thread_of(row), said, shown, {thumb["step_id"]: Thumb(**thumb) for thumb in given})
 
     async def list(
-        self, user_id: str, *, first: int, cursor: str | None = None, search: str | None = None
+        self,
+        user_id: str,
+        *,
+        first: int,
+        cursor: str | None = None,
+        search: str | None = None,
+        thumb: int | None = None,
     ) -> ThreadPage:
         """A visitor's threads, the one that was used last first.
 
         Args:
             user_id: whose.
-            first: how many at most.
+            first: how many, 1 to 100; what is outside is taken as the nearer of the two.
             cursor: of the page before; None: from the newest.
-            search: part of the name, whatever its case.
+            search: part of the name or of what was said, whatever its case.
+            thumb: only those with a step that was given this thumb (1 up, 0 down).
+
+        Raises:
+            ValueError: the cursor is not of a page before.
         """
-        query = select(threads, users.c.identifier).join(users, threads.c.user_id == users.c.id)
-        query = query.where(threads.c.user_id == user_id)
-        if search:
-            query = query.where(threads.c.name_folded.contains(storable(search).casefold(), autoescape=True))
+        first = min(max(first, 1), _LONGEST_PAGE)
+        query = owned_threads().where(threads.c.user_id == user_id)
+        if thumb is not None:
+            query = query.where(threads.c.id.in_(select(feedback.c.thread_id).where(feedback.c.value == thumb)))
         if cursor:
-            at, known = _from_cursor(cursor)
+            at, known = from_cursor(cursor)
             query = query.where(or_(threads.c.updated_at < at, and_(threads.c.updated_at == at, threads.c.id < known)))
         query = query.order_by(threads.c.updated_at.desc(), threads.c.id.desc()).limit(first + 1)
         async with self._database.read() as connection:
-            rows = await _all(connection, query)
-        shown = tuple(_thread(row) | {"steps": [], "elements": []} for row in rows[:first])
-        return ThreadPage(shown, _to_cursor(rows[first - 1]) if len(rows) > first else None)
+            if search:
+                query = query.where(says(search, connection.dialect.name))
+            rows = await all_rows(connection, query)
+        following = to_cursor(rows[first - 1]) if len(rows) > first else None
+        return ThreadPage(tuple(thread_of(row) for row in rows[:first]), following)
 
     async def save(
-        self, thread_id: str, user_id: str | None, *, name: str | None, metadata: Mapping[str, Any] | None, tags: Any
+        self,
+        thread_id: str,
+        user_id: str | None,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
     ) -> None:
-        """Make a thread or change it; what is None stays as it is, metadata is merged."""
+        """Make a thread or change it; what is None stays as it is, metadata is merged key by key.
+
+        Without a `user_id` no thread is made, and one that is gone stays gone.
+
+        Raises:
+            ThreadDeleted: `user_id` has deleted it.
+            PermissionError: it is another's.
+        """
         async with self._database.write() as connection:
-            await self._make(connection, thread_id, user_id)
-            row = (await _all(connection, select(threads).where(threads.c.id == thread_id)))[:1]
-            if not row:
-                return
+            if user_id is not None:
+                await _claim(connection, thread_id, user_id)
+            row = await first_row(connection, select(threads.c.metadata).where(threads.c.id == thread_id))
             values: Json = {}
             if name is not None:
                 values["name"] = thread_name(storable(name))
-                values["name_folded"] = values["name"].casefold()
-            if metadata is not None:
-                values["metadata"] = row[0]["metadata"] | storable(dict(metadata))
+            if metadata is not None and row is not None:
+                values["metadata"] = row["metadata"] | storable(dict(metadata))
             if tags is not None:
                 values["tags"] = storable(tags)
             if values:
                 await connection.execute(update(threads).where(threads.c.id == thread_id).values(**values))
 
     async def delete(self, thread_id: str) -> None:
-        """Delete a thread with all that belongs to it."""
+        """Delete a thread with all that belongs to it, for ever: what comes late for it is refused."""
         async with self._database.write() as connection:
-            await connection.execute(delete(threads).where(threads.c.id == thread_id))
+            gone = await connection.execute(delete(threads).where(threads.c.id == thread_id))
+            if gone.rowcount:
+                await connection.execute(insert(deleted_threads).values(id=thread_id, deleted_at=now()))
 
-    async def save_step(self, step: Mapping[str, Any], user_id: str | None) -> None:
-        """Store a step, or its new state; its thread is made for `user_id` if it is not there.
+    async def save_step(self, step: Step, user_id: str) -> None:
+        """Store a step, or its new state: it keeps its place, and metadata is merged key by key.
+
+        The thread is made if it is not there: the page tells of a thread and of its first steps in no certain order.
 
         Raises:
-            PermissionError: a step of that id belongs to another thread.
+            ThreadDeleted: the visitor has deleted the thread.
+            PermissionError: the thread is another visitor's, or a step of that id is another thread's.
         """
-        values = _step_values(storable(dict(step)))
+        values = storable(asdict(step))
+        query = select(steps.c.thread_id, steps.c.metadata, steps.c.created_at).where(steps.c.id == values["id"])
         async with self._database.write() as connection:
-            known = (await _all(connection, select(steps).where(steps.c.id == values["id"])))[:1]
-            if known and known[0]["thread_id"] != values["thread_id"]:
-                raise PermissionError("the step belongs to another thread")
-            if known:
-                values["metadata"] = known[0]["metadata"] | values["metadata"]
-                values["created_at"] = known[0]["created_at"] or values["created_at"]
+            await _claim(connection, values["thread_id"], user_id)
+            known = await first_row(connection, query)
+            if known is None:
+                await connection.execute(insert(steps).values(**values))
+            elif known["thread_id"] == values["thread_id"]:
+                values["metadata"] = known["metadata"] | values["metadata"]
+                values["created_at"] = known["created_at"] or values["created_at"]
                 await connection.execute(update(steps).where(steps.c.id == values["id"]).values(**values))
             else:
-                await self._make(connection, values["thread_id"], user_id)
-                await connection.execute(insert(steps).values(**values))
+                raise PermissionError("the step is another conversation's")
             touched = update(threads).where(threads.c.id == values["thread_id"]).values(updated_at=now())
             await connection.execute(touched)
 
     async def save_step_metadata(self, step_id: str, metadata: Mapping[str, Any]) -> None:
-        """Merge into a step's metadata; a step that is gone stays gone."""
+        """Merge into a step's metadata, key by key; a step that is gone stays gone."""
         async with self._database.write() as connection:
-            known = (await _all(connection, select(steps.c.metadata).where(steps.c.id == step_id)))[:1]
-            if known:
-                merged = known[0]["metadata"] | storable(dict(metadata))
+            known = await first_row(connection, select(steps.c.metadata).where(steps.c.id == step_id))
+            if known is not None:
+                merged = known["metadata"] | storable(dict(metadata))
                 await connection.execute(update(steps).where(steps.c.id == step_id).values(metadata=merged))
 
-    async def delete_step(self, step_id: str) -> None:
-        """Delete a step with its elements and feedback."""
+    async def delete_step(self, step_id: str, user_id: str) -> None:
+        """Delete a step with its elements and feedback; nothing happens if the visitor has no such step."""
+        own = select(threads.c.id).where(threads.c.user_id == user_id)
         async with self._database.write() as connection:
-            await connection.execute(delete(elements).where(elements.c.step_id == step_id))
-            await connection.execute(delete(feedback).where(feedback.c.step_id == step_id))
-            await connection.execute(delete(steps).where(steps.c.id == step_id))
+            await connection.execute(
+                delete(elements).where(elements.c.step_id == step_id, elements.c.thread_id.in_(own))
+            )
+            await connection.execute(delete(steps).where(steps.c.id == step_id, steps.c.thread_id.in_(own)))
 
-    async def save_element(self, element: Mapping[str, Any], user_id: str | None) -> None:
-        """Store an element (JSON, as the page draws it), or its new state."""
-        content = storable(dict(element))
-        values = {
-            "id": content["id"],
-            "thread_id": content["threadId"],
-            "step_id": content.get("forId"),
-            "content": content,
-        }
+    async def save_element(self, element: Element, user_id: str) -> None:
+        """Store an element, or its new state.
+
+        Raises:
+            ThreadDeleted: the visitor has deleted the thread.
+            PermissionError: the thread is another visitor's, or an element of that id is another thread's.
+        """
+        values = storable(asdict(element))
+        query = select(elements.c.thread_id).where(elements.c.id == values["id"])
         async with self._database.write() as connection:
-            known = (await _all(connection, select(elements.c.thread_id).where(elements.c.id == values["id"])))[:1]
-            if known and known[0]["thread_id"] != values["thread_id"]:
-                raise PermissionError("the element belongs to another thread")
-            if known:
+            await _claim(connection, values["thread_id"], user_id)
+            known = await first_row(connection, query)
+            if known is None:
+                await connection.execute(insert(elements).values(**values))
+            elif known["thread_id"] == values["thread_id"]:
                 await connection.execute(update(elements).where(elements.c.id == values["id"]).values(**values))
             else:
-                await self._make(connection, values["thread_id"], user_id)
-                await connection.execute(insert(elements).values(**values))
+                raise PermissionError("the element is another conversation's")
 
-    async def element(self, thread_id: str, element_id: str) -> Json | None:
+    async def element(self, thread_id: str, element_id: str) -> Element | None:
         """An element of that thread, or None."""
         query = select(elements).where(elements.c.id == element_id, elements.c.thread_id == thread_id)
         async with self._database.read() as connection:
-            found = (await _all(connection, query))[:1]
-        return dict(found[0]["content"]) if found else None
+            row = await first_row(connection, query)
+        return Element(**fields_of(row)) if row else None
 
-    async def delete_element(self, thread_id: str, element_id: str) -> None:
-        """Delete an element of that thread."""
+    async def delete_element(self, thread_id: str, element_id: str, user_id: str) -> None:
+        """Delete an element of that thread; nothing happens if the visitor has no such element there."""
+        own = select(threads.c.id).where(threads.c.user_id == user_id, threads.c.id == thread_id)
         async with self._database.write() as connection:
-            await connection.execute(
-                delete(elements).where(elements.c.id == element_id, elements.c.thread_id == thread_id)
-            )
+            await connection.execute(delete(elements).where(elements.c.id == element_id, elements.c.thread_id.in_(own)))
 
-    async def save_feedback(self, step_id: str, value: int, comment: str | None, feedback_id: str | None = None) -> str:
+    async def save_thumb(self, step_id: str, value: int, comment: str | None) -> str:
         """Store a thumb (1 up, 0 down) for a step, in place of the one before.
 
         Returns:
@@ -195,109 +217,30 @@ class Threads:
         async with self._database.write() as connection:
             thread_id = (await connection.execute(select(steps.c.thread_id).where(steps.c.id == step_id))).scalar()
             if thread_id is None:
-                raise LookupError("the step is not there")
+                raise LookupError("the message is not there")
             await connection.execute(delete(feedback).where(feedback.c.step_id == step_id))
-            new_id = feedback_id or str(uuid.uuid4())
-            await connection.execute(
-                insert(feedback).values(
-                    id=new_id,
-                    thread_id=thread_id,
-                    step_id=step_id,
-                    value=value,
-                    comment=storable(comment),
-                    created_at=now(),
-                )
-            )
-        return new_id
+            thumb = Thumb(str(uuid.uuid4()), step_id, value, storable(comment))
+            row = asdict(thumb) | {"thread_id": thread_id, "created_at": now()}
+            await connection.execute(insert(feedback).values(**row))
+        return thumb.id
 
-    async def delete_feedback(self, feedback_id: str) -> bool:
+    async def delete_thumb(self, thumb_id: str) -> bool:
         """Delete a thumb; False if there is none of that id."""
         async with self._database.write() as connection:
-            gone = await connection.execute(delete(feedback).where(feedback.c.id == feedback_id))
+            gone = await connection.execute(delete(feedback).where(feedback.c.id == thumb_id))
         return bool(gone.rowcount)
 
-    async def _make(self, connection: AsyncConnection, thread_id: str, user_id: str | None) -> None:
-        """The thread's row, if it is not there and somebody owns it."""
-        if user_id is None:
-            return
-        make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        at = now()
-        await connection.execute(
-            make(threads)
-            .values(id=thread_id, user_id=user_id, metadata={}, created_at=at, updated_at=at)
-            .on_conflict_do_nothing()
-        )
 
-
-async def _all(connection: AsyncConnection, query: Select[Any]) -> Sequence[RowMapping]:
-    rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
-    return rows
-
-
-def _pick(row: RowMapping, *names: str) -> Json:
-    return {name: row[name] for name in names}
-
-
-def _thread(row: RowMapping) -> Json:
-    return {
-        "id": row["id"],
-        "createdAt": row["updated_at"],
-        "name": row["name"],
-        "userId": row["user_id"],
-        "userIdentifier": row["identifier"],
-        "tags": row["tags"] or [],
-        "metadata": row["metadata"],
-    }
-
-
-# Chainlit's names for what `display` holds.
-_DISPLAY: Final = ("language", "showInput", "defaultOpen", "autoCollapse", "tags", "waitForAnswer", "command", "modes")
-
-
-def _step_values(step: Json) -> Json:
-    return {
-        "id": step["id"],
-        "thread_id": step["threadId"],
-        "parent_id": step.get("parentId"),
-        "type": step.get("type") or "undefined",
-        "name": step.get("name") or "",
-        "input": str(step.get("input") or ""),
-        "output": str(step.get("output") or ""),
-        "is_error": bool(step.get("isError")),
-        "metadata": step.get("metadata") or {},
-        "display": {name: step[name] for name in _DISPLAY if step.get(name) is not None},
-        "created_at": step.get("createdAt"),
-        "started_at": step.get("start"),
-        "ended_at": step.get("end"),
-    }
-
-
-def _step(row: RowMapping) -> Json:
-    display: Json = row["display"]
-    return display | {
-        "id": row["id"],
-        "threadId": row["thread_id"],
-        "parentId": row["parent_id"],
-        "type": row["type"],
-        "name": row["name"],
-        "input": row["input"],
-        "output": row["output"],
-        "isError": row["is_error"],
-        "metadata": row["metadata"],
-        "createdAt": row["created_at"],
-        "start": row["started_at"],
-        "end": row["ended_at"],
-        "streaming": False,
-    }
-
-
-def _to_cursor(row: RowMapping) -> str:
-    return base64.urlsafe_b64encode(json.dumps([row["updated_at"], row["id"]]).encode()).decode()
-
-
-def _from_cursor(cursor: str) -> tuple[str, str]:
-    try:
-        at, known = json.loads(base64.urlsafe_b64decode(cursor))
-        return str(at), str(known)
-    except ValueError:
-        raise ValueError("that is not a cursor of ours") from None
+async def _claim(connection: AsyncConnection, thread_id: str, user_id: str) -> None:
+    """See that the thread is there and the visitor's."""
+    owner = (await connection.execute(select(threads.c.user_id).where(threads.c.id == thread_id))).scalar()
+    if owner == user_id:
+        return
+    if owner is not None:
+        raise PermissionError("the conversation is another visitor's")
+    if await first_row(connection, select(deleted_threads.c.id).where(deleted_threads.c.id == thread_id)):
+        raise ThreadDeleted("the conversation was deleted")
+    at = now()
+    await connection.execute(
+        insert(threads).values(id=thread_id, user_id=user_id, metadata={}, created_at=at, updated_at=at)
+    )

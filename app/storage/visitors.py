@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.database import Database, now, storable
+from app.storage.database import Database
+from app.storage.records import Visitor
 from app.storage.tables import users
+from app.storage.texts import now, storable
 
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """A row of `users`."""
-
-    id: str
-    identifier: str
-    metadata: dict[str, Any]
-    created_at: str
+_PREFERENCES: Final = "preferences"
 
 
 class Visitors:
@@ -33,33 +26,39 @@ class Visitors:
     async def get(self, identifier: str) -> Visitor | None:
         """The visitor of that name, or None."""
         async with self._database.read() as connection:
-            row = (await connection.execute(select(users).where(users.c.identifier == identifier))).mappings().first()
-        return Visitor(row["id"], row["identifier"], row["metadata"], row["created_at"]) if row else None
+            return await _find(connection, identifier)
 
     async def add(self, identifier: str, metadata: Mapping[str, Any]) -> Visitor:
-        """The visitor of that name, made if there is none; safe to call twice at once."""
+        """The visitor of that name, made if there is none; `metadata` is merged into what is there."""
         async with self._database.write() as connection:
-            make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            await connection.execute(
-                make(users)
-                .values(
-                    id=str(uuid.uuid4()), identifier=identifier, metadata=storable(dict(metadata)), created_at=now()
-                )
-                .on_conflict_do_nothing()
-            )
-        found = await self.get(identifier)
-        if found is None:
-            raise LookupError("a visitor that was just stored is not there")
-        return found
+            return await _merge(connection, identifier, metadata)
 
     async def preferences(self, identifier: str) -> dict[str, Any]:
         """What the visitor has set; empty if nothing."""
         visitor = await self.get(identifier)
-        return dict(visitor.metadata.get("preferences") or {}) if visitor else {}
+        return dict(visitor.metadata.get(_PREFERENCES) or {}) if visitor else {}
 
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None:
-        """Keep what the visitor has set."""
-        visitor = await self.add(identifier, {})
-        metadata = visitor.metadata | {"preferences": storable(dict(preferences))}
+        """Keep what the visitor has set, in place of what was set before."""
         async with self._database.write() as connection:
-            await connection.execute(update(users).where(users.c.id == visitor.id).values(metadata=metadata))
+            await _merge(connection, identifier, {_PREFERENCES: dict(preferences)})
+
+
+async def _find(connection: AsyncConnection, identifier: str) -> Visitor | None:
+    row = (await connection.execute(select(users).where(users.c.identifier == identifier))).mappings().first()
+    return Visitor(**row) if row else None
+
+
+async def _merge(connection: AsyncConnection, identifier: str, metadata: Mapping[str, Any]) -> Visitor:
+    known = await _find(connection, identifier)
+    added = storable(dict(metadata))
+    if known is None:
+        visitor = Visitor(str(uuid.uuid4()), identifier, added, now())
+        await connection.execute(
+            insert(users).values(id=visitor.id, identifier=identifier, metadata=added, created_at=visitor.created_at)
+        )
+        return visitor
+    merged = known.metadata | added
+    if merged != known.metadata:
+        await connection.execute(update(users).where(users.c.id == known.id).values(metadata=merged))
+    return Visitor(known.id, identifier, merged, known.created_at)
