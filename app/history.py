@@ -60,6 +60,7 @@ class SessionHistory:
     def __init__(self, conversation: str, turns: list[Turn] | None = None) -> None:
         self.conversation = conversation
         self._turns = turns or []
+        self._places = {turn.question.id: place for place, turn in enumerate(self._turns)}
         self.seen_left_out = 0
         self._sizes: dict[str, list[TurnTokens]] = {}
         self._walks: dict[str, tuple[Budget, Walk]] = {}
@@ -76,22 +77,22 @@ class SessionHistory:
 
     def ask(self, question: StoredMessage) -> Turn:
         """A new question; one with a known id replaces that question and everything after it (an edit)."""
-        for index in range(len(self._turns) - 1, -1, -1):
-            if self._turns[index].question.id == question.id:
-                self._forget_from(index)
-                break
+        if question.id in self._places:
+            self._forget_from(self._places[question.id])
+        self._places[question.id] = len(self._turns)
         turn = Turn(question)
         self._turns.append(turn)
         return turn
 
     def answer(self, question_id: str, answer: StoredMessage) -> None:
         """What was written for a question, if that question still stands."""
-        for turn in reversed(self._turns):
-            if turn.question.id == question_id:
-                turn.answer = answer
-                return
+        place = self._places.get(question_id)
+        if place is not None:
+            self._turns[place].answer = answer
 
     def _forget_from(self, index: int) -> None:
+        for turn in self._turns[index:]:
+            self._places.pop(turn.question.id, None)
         del self._turns[index:]
         for sizes in self._sizes.values():
             del sizes[index:]

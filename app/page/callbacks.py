@@ -70,6 +70,7 @@ class Page:
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
         sio.on("stop", handler=self._on_stop)
         sio.on("edit_message", handler=self._on_edit)
+        self._store.on_write_failed = self._on_write_failed
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
@@ -132,6 +133,13 @@ class Page:
             return
         await message.update()
         self._start(visit.ask(message, await self._finder.model()))
+
+    async def _on_write_failed(self) -> None:
+        """Tell the page whose write it was, once: the chat goes on, but is not being kept."""
+        session = context.session
+        visit = self._visits.get(session) if isinstance(session, WebsocketSession) else None
+        if visit is not None:
+            await visit.tell_not_kept()
 
     async def _on_disconnect(self) -> None:
         session = _session()

@@ -55,6 +55,7 @@ class Visit:
         self._store = store
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
+        self._told_not_kept = False
 
     @property
     def emitter(self) -> BaseChainlitEmitter:
@@ -78,6 +79,12 @@ class Visit:
         if self.session.user is not None:
             await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
 
+    async def tell_not_kept(self) -> None:
+        """Tell the visitor, once, that writes fail."""
+        if not self._told_not_kept:
+            self._told_not_kept = True
+            await self.emitter.send_toast(text(self.language, "not_kept"), "warning")
+
     def knows(self, message_id: str) -> bool:
         """Whether the visitor's message of that id stands in this conversation."""
         return any(turn.question_id == message_id for turn in self._turns)
@@ -90,6 +97,7 @@ class Visit:
             gone = [step for turn in self._turns[known:] for step in turn.replies]
             gone += [turn.question_id for turn in self._turns[known + 1 :]]
             await self._remove(gone)
+            await self._store.save_tokens(message.id, {})  # its size was that of the old text
             del self._turns[known:]
         self._turns.append(TurnSteps(message.id))
         await self._answer(StoredMessage(message.id, message.content), default, replaces=[])

@@ -1,0 +1,31 @@
+"""`python -m bench`: measure everything, print one table. Exit code 1 if a goal is missed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from bench import guide, page, turns
+from bench.figures import Figure, table
+
+_PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
+    ("page", page.measure),
+    ("guide", guide.measure),
+    ("turns", turns.measure),
+)
+
+
+def main() -> None:
+    chosen = set(sys.argv[1:]) or {name for name, _ in _PARTS}
+    figures: list[Figure] = []
+    for name, measure in _PARTS:
+        if name in chosen:
+            print(f"measuring {name} ...", file=sys.stderr)
+            figures += measure()
+    print(f"On {os.cpu_count()} cores:\n\n{table(figures)}")
+    sys.exit(any(figure.reached is False for figure in figures))
+
+
+if __name__ == "__main__":
+    main()
