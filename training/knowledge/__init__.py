@@ -75,7 +75,7 @@ class Foreign:
         """One question, by chance: about a thing, of ordinary words, or one of no pattern."""
         kind = chance.choice(("things", "things", "words", "free"))
         if kind == "free":
-            return chance.choice(self._free[language])
+            return str(chance.choice(self._free[language]))
         template = chance.choice(chance.choice(self._templates[kind][language]))
         return _PLACE.sub(lambda place: self._fill(place[1], language, chance), template)
 

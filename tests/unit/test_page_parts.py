@@ -1,0 +1,148 @@
+"""The parts of the page that need no browser: gathering text, preferences, a stored thread as a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.engines.base import ModelInfo
+from app.errors import LANGUAGES
+from app.page.preferences import AUTOMATIC, Preferences, model_label, widgets
+from app.page.steps import conversation_of
+from app.page.stream import GatheredStream
+from app.page.texts import language_of, starters, text
+
+GEMMA = ModelInfo("ollama", "gemma2:2b", size=1_629_276_160)
+THINKER = ModelInfo("ollama", "qwen3:0.6b", size=522_000_000, can_think=True)
+
+
+async def test_the_first_piece_goes_at_once_and_the_others_are_gathered() -> None:
+    sent: list[str] = []
+
+    async def send(piece: str) -> None:
+        sent.append(piece)
+
+    stream = GatheredStream(send, interval=60)
+    for word in ("one ", "two ", "three "):
+        await stream.add(word)
+    assert sent == ["one "]
+    await stream.end()
+    assert sent == ["one ", "two three "]
+
+
+async def test_what_is_gathered_goes_by_itself_when_the_time_has_come() -> None:
+    sent: asyncio.Queue[str] = asyncio.Queue()
+    stream = GatheredStream(sent.put, interval=0.01)
+    await stream.add("one ")
+    await stream.add("two ")
+    assert [await sent.get(), await sent.get()] == ["one ", "two "]
+
+
+@given(st.lists(st.text(min_size=1, max_size=5), max_size=30), st.integers(0, 4))
+def test_no_piece_is_lost_or_overtaken_however_slow_the_browser_is(pieces: list[str], slowness: int) -> None:
+    async def play() -> str:
+        sent: list[str] = []
+
+        async def send(piece: str) -> None:
+            for _ in range(slowness):
+                await asyncio.sleep(0)
+            sent.append(piece)
+
+        stream = GatheredStream(send, interval=0)
+        for piece in pieces:
+            await stream.add(piece)
+        await stream.end()
+        return "".join(sent)
+
+    assert asyncio.run(play()) == "".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 7), ("temperature", "warm"), ("max_tokens", 0), ("max_tokens", 10**9), ("top_p", float("nan"))],
+)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_setting_out_of_range_is_told_and_the_old_value_stays(name: str, value: object, language: str) -> None:
+    before = Preferences()
+    after, problems = before.changed({name: value, "system_prompt": "Be brief."}, language)  # type: ignore[arg-type]
+    assert getattr(after, name) == getattr(before, name)
+    assert after.system_prompt == "Be brief."
+    assert len(problems) == 1
+    assert str(value) in problems[0]
+
+
+def test_a_system_prompt_that_is_too_long_is_told_with_both_numbers() -> None:
+    _, problems = Preferences().changed({"system_prompt": "x" * 9000}, "en")
+    assert "9,000" in problems[0]
+    assert "8,000" in problems[0]
+
+
+def test_what_a_browser_sends_may_be_anything() -> None:
+    after, _ = Preferences().changed({"model": 7, "think": "yes", "system_prompt": None, "hack": 1}, "en")
+    assert after == Preferences()
+
+
+def test_preferences_survive_being_stored() -> None:
+    chosen = Preferences("ollama/phi3", 0.5, 256, 0.8, "Be kind.", True)
+    assert Preferences().changed(chosen.as_dict(), "en") == (chosen, [])
+
+
+def test_automatic_follows_the_default_model_and_a_choice_does_not() -> None:
+    assert Preferences().options("ollama/gemma2:2b").model == "ollama/gemma2:2b"
+    assert Preferences("vllm/x").options("ollama/gemma2:2b").model == "vllm/x"
+
+
+def test_the_widgets_show_every_model_and_thinking_only_where_one_can() -> None:
+    shown = {widget.id: widget for widget in widgets(Preferences(), [GEMMA], GEMMA, "en")}
+    assert shown["model"].items == {
+        "Automatic (gemma2:2b)": AUTOMATIC,
+        "gemma2:2b · Ollama · 1.6 GB": "ollama/gemma2:2b",
+    }
+    assert "think" not in shown
+    assert "think" in {widget.id for widget in widgets(Preferences(), [GEMMA, THINKER], GEMMA, "ru")}
+    assert model_label(THINKER) == "qwen3:0.6b · Ollama · 522 MB"
+
+
+def test_a_model_that_is_gone_is_shown_as_automatic() -> None:
+    shown = widgets(Preferences("ollama/gone"), [GEMMA], GEMMA, "en")[0]
+    assert shown.initial == AUTOMATIC
+
+
+def test_a_stored_thread_becomes_the_models_conversation_again() -> None:
+    def step(number: str, kind: str, words: str, **more: object) -> dict[str, object]:
+        return {"id": number, "type": kind, "output": words, "metadata": {}, **more}
+
+    steps = [
+        step("q1", "user_message", "one", metadata={"tokens": {"m": 5}}),
+        step("r1", "llm", "thoughts"),
+        step("a1", "assistant_message", "first", metadata={"tokens": {"m": 9}, "left_out": 3}),
+        step("q2", "user_message", "two"),
+        step("e2", "assistant_message", "Ollama does not answer.", isError=True, metadata={"notice": True}),
+    ]
+    history, shown = conversation_of("t", steps)
+    turns = list(history)
+    assert [turn.question.text for turn in turns] == ["one", "two"]
+    assert turns[0].question.tokens == {"m": 5}
+    assert turns[0].answer is not None
+    assert (turns[0].answer.text, turns[0].answer.tokens) == ("first", {"m": 9})
+    assert turns[1].answer is None
+    assert history.seen_left_out == 3
+    assert [(turn.question_id, turn.replies) for turn in shown] == [("q1", ["r1", "a1"]), ("q2", ["e2"])]
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"), [("ru-RU", "ru"), ("ru", "ru"), ("en-GB", "en"), ("de", "en"), (None, "en"), ("", "en")]
+)
+def test_the_page_speaks_the_browsers_language_or_english(tag: str | None, language: str) -> None:
+    assert language_of(tag) == language
+
+
+def test_every_text_stands_in_both_languages() -> None:
+    from app.page.texts import _TEXTS
+
+    assert _TEXTS["en"].keys() == _TEXTS["ru"].keys()
+    assert len(starters("en")) == len(starters("ru"))
+    assert text("ru", "left_window", count=4).endswith("(4).")
