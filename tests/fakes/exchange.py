@@ -81,12 +81,8 @@ class Exchange:
             raise Refused(400, "json: cannot unmarshal into Go value of type api.ChatRequest")
         return found
 
-    async def attend(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do the work while the client is there; cancel it when the client leaves, and wait until it has ended.
-
-        Returns:
-            Whether it was done.
-        """
+    async def attend(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work while the client is there; cancel it when the client leaves, and wait until it has ended."""
         task, gone = asyncio.create_task(work), asyncio.create_task(self._gone())
         try:
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +93,6 @@ class Exchange:
             await asyncio.wait({task, gone})
         if done:
             task.result()
-        return done
 
     async def _gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -187,8 +187,10 @@ class Machine:
         runner.cache = []
         for begin in range(0, new, runner.options.num_batch):
             size = min(runner.options.num_batch, new - begin)
-            await _whole(pace.spend(size / self.prompt_speed if delay else 0))
-            self.tokens_read += size
+            try:
+                await _whole(pace.spend(size / self.prompt_speed if delay else 0))
+            finally:
+                self.tokens_read += size
         runner.cache = list(prompt)
         return new / self.prompt_speed
 

@@ -201,8 +201,7 @@ class FakeOllama(Machine):
         works = self.pull_fails == 0
         self.pull_fails -= self.pull_fails > 0
         streaming = body.get("stream", True) is not False
-        if await exchange.attend(pull(self, exchange, name, works=works, streaming=streaming)) and works:
-            self.models[name] = FakeModel(name)
+        await exchange.attend(pull(self, self.models, exchange, name, works=works, streaming=streaming))
 
     async def _be_away(self, seconds: float) -> None:
         await self.go_away()

@@ -7,15 +7,17 @@ from typing import Final
 
 from tests.fakes.exchange import PLAIN_JSON, Exchange, Refused
 from tests.fakes.machine import Machine, Pace
-from tests.fakes.models import full_name
+from tests.fakes.models import FakeModel, Library, full_name
 
 _LAYERS: Final = (1_600_000_000, 29_000_000)  # bytes
 _STEPS: Final = 10
 _STEP_SECONDS: Final = 0.3
 
 
-async def pull(machine: Machine, exchange: Exchange, name: str, *, works: bool, streaming: bool) -> None:
-    """Answer /api/pull: a line for each step, or one answer at the end.
+async def pull(
+    machine: Machine, library: Library, exchange: Exchange, name: str, *, works: bool, streaming: bool
+) -> None:
+    """Answer /api/pull: a line for each step, or one answer at the end. The library has the model then.
 
     Raises:
         Refused: with the words recorded without a network, where it is not to work.
@@ -32,6 +34,7 @@ async def pull(machine: Machine, exchange: Exchange, name: str, *, works: bool, 
             line = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": total}
             if streaming:
                 await exchange.line(line | ({"completed": total * step // _STEPS} if step else {}))
+    library[name] = FakeModel(name)
     if not streaming:
         await exchange.answer({"status": "success"})
         return
