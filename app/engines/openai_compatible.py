@@ -1,73 +1,32 @@
 """Servers with OpenAI's API: vLLM, llama.cpp, LM Studio, `transformers serve`.
 
-llama.cpp is known by its /props, and tells more: true progress of the prompt, cached tokens, timings, exact counts.
+llama.cpp tells more than the others: true progress of the prompt, cached tokens, timings, exact counts.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Final, Literal
 
 import httpx
-from httpx_sse import EventSource, SSEError
 from pydantic import SecretStr
 
-from app.engines.base import (
-    CompletionRequest,
-    Delta,
-    Done,
-    EngineEvent,
-    FinishReason,
-    Loading,
-    ModelInfo,
-    Reading,
-    Usage,
-)
-from app.engines.reasoning import ThinkSplitter
-from app.engines.speeds import SpeedBook
-from app.errors import (
-    EngineError,
-    EngineFailed,
-    EngineRefused,
-    EngineSilent,
-    EngineUnreachable,
-    ModelMissing,
-    OutOfMemory,
-    PromptTooLong,
-    StreamCut,
-)
+from app.engines.base import CompletionRequest, EngineEvent, Loading, ModelInfo, Reading
+from app.engines.openai_errors import PromptLargerThan, Refusal, StillLoading, error_of
+from app.engines.openai_http import Json, OpenAIHttp
+from app.engines.openai_server import VLLM, ServerKind, chat_entries, kind_by_models, kind_by_props, model_of
+from app.engines.openai_stream import events_of
+from app.engines.speeds import Speed, SpeedBook
+from app.errors import EngineFailed, EngineSilent, PromptTooLong
 
-_CONNECT_SECONDS: Final = 5.0
+# Prompt reading may take this many times its expected time before the engine counts as silent.
 _READING_PATIENCE: Final = 3.0
-# llama.cpp answers 503 while it loads its model.
+# Between two questions whether a server has loaded its model; it does not announce that.
 _LOADING_PAUSE: Final = 0.5
-# vLLM's words for a prompt that is too long: the limit comes first, then the size.
-_VLLM_TOO_LONG: Final = re.compile(r"maximum context length is (\d+) tokens.*?(\d+) (?:input )?tokens", re.S)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerKind:
-    """What answers at the URL.
-
-    Attributes:
-        label: its name.
-        context_length: the context length of one slot, where the server tells.
-        slots: completions that it works on at once.
-        thinks: its chat template can turn reasoning on and off.
-        llama_cpp: it understands llama.cpp's additions.
-    """
-
-    label: str = "vLLM"
-    context_length: int | None = None
-    slots: int = 64
-    thinks: bool = False
-    llama_cpp: bool = False
 
 
 class OpenAICompatibleEngine:
@@ -77,7 +36,7 @@ class OpenAICompatibleEngine:
         url: with or without /v1 at its end.
         api_key: sent as a bearer token; never in a message or a log line.
         timeout: seconds of silence after which a reply is given up.
-        load_timeout: seconds that a server may say that it is loading.
+        load_timeout: seconds that loading a model may take.
         models_timeout: seconds for questions that need no model.
         speeds: what is known of the models' speeds.
         client: for tests.
@@ -96,119 +55,99 @@ class OpenAICompatibleEngine:
         speeds: SpeedBook | None = None,
         client: httpx.AsyncClient | None = None,
     ) -> None:
-        self._root = url.rstrip("/").removesuffix("/v1")
+        self._http = OpenAIHttp(url, api_key, client)
         self._timeout = timeout
         self._load_timeout = load_timeout
         self._models_timeout = models_timeout
         self._speeds = speeds or SpeedBook()
         self._kind: ServerKind | None = None
-        headers = {"Authorization": f"Bearer {api_key.get_secret_value()}"} if api_key else {}
-        self._client = client or httpx.AsyncClient(
-            trust_env=False,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None),
-        )
+        self._models: tuple[ModelInfo, ...] = ()
 
     @property
     def label(self) -> str:
-        return (self._kind or ServerKind()).label
+        return self._known.label
 
     @property
     def slots(self) -> int:
-        return (self._kind or ServerKind()).slots
+        return self._known.slots
+
+    @property
+    def _known(self) -> ServerKind:
+        """What answers at the URL; until it has, what the setting is named after."""
+        return self._kind or VLLM
 
     async def models(self) -> Sequence[ModelInfo]:
-        """The models of /v1/models."""
-        self._kind = kind = await self._find_kind()
-        listed = _object(await self._ask("GET", "/v1/models"))
-        models = []
-        for entry in listed.get("data") or []:
-            meta = entry.get("meta") or {}
-            context = entry.get("max_model_len") or kind.context_length
-            models.append(
-                ModelInfo(
-                    engine=self.name,
-                    name=str(entry["id"]),
-                    size=meta.get("size"),
-                    context_length=context,
-                    context_fixed=context is not None,
-                    can_think=kind.thinks if kind.llama_cpp else "qwen3" in str(entry["id"]).lower(),
-                    loaded=True,
-                )
-            )
-        return models
-
-    async def _find_kind(self) -> ServerKind:
-        """Ask once what answers there."""
-        if self._kind is not None:
-            return self._kind
-        response = await self._ask("GET", "/props")
-        if response.status_code == 200:
-            try:
-                props = response.json()
-                return ServerKind(
-                    label="llama.cpp",
-                    context_length=int(props["default_generation_settings"]["n_ctx"]),
-                    slots=int(props.get("total_slots") or 1),
-                    thinks="enable_thinking" in (props.get("chat_template") or ""),
-                    llama_cpp=True,
-                )
-            except (ValueError, KeyError, TypeError):
-                return ServerKind()
-        return ServerKind()
+        """The chat models of /v1/models; while a llama.cpp loads its model, the ones that it had before."""
+        try:
+            await self._look()
+        except StillLoading:
+            if not self._models:
+                raise
+            return [replace(model, loaded=False) for model in self._models]
+        return self._models
 
     async def count_tokens(self, model: str, text: str) -> int | None:
-        """Exact with llama.cpp, None with others."""
-        if self._kind is None or not self._kind.llama_cpp:
+        """Tokens of `text` by llama.cpp's /tokenize; None from the others."""
+        if not self._known.tells_progress:
             return None
-        response = await self._ask("POST", "/tokenize", {"content": text})
-        return len(_object(response).get("tokens") or []) if response.status_code == 200 else None
+        answer = await self._ask("POST", "/tokenize", {"content": text})
+        tokens = None if isinstance(answer, Refusal) else answer.get("tokens")
+        return len(tokens) if isinstance(tokens, list) else None
 
     async def load(self, model: str, context_length: int) -> None:
-        """Wait until the server is ready; it has loaded its model by itself."""
-        async for _ in self._until_ready():
-            pass
+        """Wait until the server has loaded its model, which it does by itself."""
+        async with aclosing(self._until_loaded()) as loading:
+            async for _ in loading:
+                pass
 
     async def close(self) -> None:
-        await self._client.aclose()
-
-    async def _until_ready(self) -> AsyncIterator[Loading]:
-        """Yield Loading while the server says 503 on /health (llama.cpp's and vLLM's word for it)."""
-        deadline = time.monotonic() + self._load_timeout
-        said = False
-        while (await self._ask("GET", "/health")).status_code == 503:
-            if not said:
-                said = True
-                yield Loading()
-            if time.monotonic() > deadline:
-                raise EngineSilent(engine=self.label, seconds=self._load_timeout)
-            await asyncio.sleep(_LOADING_PAUSE)
+        await self._http.close()
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
         """See `Engine.complete`."""
-        kind = self._kind = await self._find_kind()
-        speed = self._speeds.of(f"{self.name}/{request.model}")
-        reading = request.expected_prompt_tokens / speed.prompt
-        if not kind.llama_cpp:
-            yield Reading(seconds_left=reading)
-        limit = self._timeout + _READING_PATIENCE * reading
-        for ready in (False, True):
+        began = time.monotonic()
+        loading = 0.0
+        for attempt in range(2):
+            if self._kind is None or attempt:
+                async with aclosing(self._until_loaded()) as waits:
+                    async for wait in waits:
+                        yield wait
+                loading = time.monotonic() - began
             try:
-                async with (
-                    self._stream(self._body(request, kind), request.model, limit) as chunks,
-                    aclosing(self._events(chunks, request.model)) as events,
-                ):
+                async with aclosing(self._attempt(request, loading)) as events:
                     async for event in events:
                         yield event
                 return
-            except _StillLoading as loading:
-                if ready:
-                    raise EngineFailed(engine=self.label, detail=str(loading)) from None
-            async for waiting in self._until_ready():
-                yield waiting
+            except StillLoading:
+                # It has been started anew since it was last asked.
+                if attempt:
+                    raise
+
+    async def _attempt(self, request: CompletionRequest, loading: float) -> AsyncGenerator[EngineEvent, None]:
+        kind = self._known
+        speed = self._speeds.of(f"{self.name}/{request.model}")
+        reading = request.expected_prompt_tokens / speed.prompt
+        if not kind.tells_progress:
+            # The speed of a model that has not answered yet is that of another machine.
+            yield Reading(seconds_left=None if speed == Speed() else reading)
+        body = self._body(request, kind)
+        chunks = self._http.chunks(
+            body,
+            kind,
+            model=request.model,
+            first_limit=self._timeout + _READING_PATIENCE * reading + self._load_timeout * kind.loads_on_demand,
+            limit=self._timeout,
+        )
+        inside = kind.begins_with_reasoning(request.model)
+        async with aclosing(chunks), aclosing(events_of(chunks, kind, inside=inside, load_seconds=loading)) as events:
+            try:
+                async for event in events:
+                    yield event
+            except PromptLargerThan as bound:
+                raise await self._counted(bound, body) from None
 
     def _body(self, request: CompletionRequest, kind: ServerKind) -> dict[str, Any]:
+        """`max_tokens`, as not all know its successor; fields that a server may refuse go to those that know them."""
         body: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -218,164 +157,57 @@ class OpenAICompatibleEngine:
             "top_p": request.options.top_p,
             "max_tokens": request.options.max_tokens,
         }
-        if kind.thinks or "qwen3" in request.model.lower():
+        if kind.can_think(request.model):
             body["chat_template_kwargs"] = {"enable_thinking": request.options.think}
-        if kind.llama_cpp:
+        if kind.tells_progress:
             body |= {"return_progress": True, "cache_prompt": True}
         return body
 
-    async def _events(
-        self, chunks: AsyncIterator[dict[str, Any]], model: str
-    ) -> AsyncGenerator[Reading | Delta | Done, None]:
-        splitter = ThinkSplitter()
-        began = time.monotonic()
-        first: float | None = None
-        count = 0
-        reason: str | None = None
-        usage: dict[str, Any] = {}
-        timings: dict[str, Any] = {}
-        async for chunk in chunks:
-            if "error" in chunk:
-                raise self._error(500, chunk, model)
-            usage, timings = chunk.get("usage") or usage, chunk.get("timings") or timings
-            if progress := chunk.get("prompt_progress"):
-                yield Reading(int(progress["processed"]), int(progress["total"]), _seconds_left(progress))
-            for choice in chunk.get("choices") or []:
-                delta = choice.get("delta") or {}
-                reason = choice.get("finish_reason") or reason
-                text, reasoning = delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")
-                if text or reasoning:
-                    first = first or time.monotonic()
-                    count += 1
-                if reasoning:
-                    yield Delta(reasoning, "reasoning")
-                for piece in splitter.feed(text) if text else ():
-                    yield piece
-        for piece in splitter.flush():
-            yield piece
-        if reason is None and not count:
-            raise StreamCut(engine=self.label)
-        now = time.monotonic()
-        first = first or now
-        # A stream that ends in order but without a reason is an Ollama's guard against repetition.
-        finish: FinishReason = "repetition" if reason is None else "length" if reason == "length" else "stop"
-        yield Done(finish, _usage(usage, timings, first - began, now - first))
+    async def _counted(self, bound: PromptLargerThan, body: dict[str, Any]) -> PromptTooLong:
+        """vLLM counts no further than to its limit when it refuses, but its /tokenize does."""
+        sampling = ("stream", "stream_options", "temperature", "top_p", "max_tokens")
+        prompt = {key: value for key, value in body.items() if key not in sampling}
+        answer = await self._ask("POST", "/tokenize", prompt)
+        count = None if isinstance(answer, Refusal) else answer.get("count")
+        tokens = count if isinstance(count, int) else bound.tokens
+        return PromptTooLong(engine=self.label, tokens=max(tokens, bound.tokens), limit=bound.limit)
 
-    @asynccontextmanager
-    async def _stream(
-        self, body: dict[str, Any], model: str, first_limit: float
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        request = self._client.build_request("POST", f"{self._root}/v1/chat/completions", json=body)
-        try:
-            async with asyncio.timeout(first_limit):
-                response = await self._client.send(request, stream=True)
-        except TimeoutError:
-            raise EngineSilent(engine=self.label, seconds=first_limit) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise EngineUnreachable(engine=self.label, url=self._root) from None
-        except httpx.TransportError:
-            raise StreamCut(engine=self.label) from None
-        try:
-            if response.status_code != 200:
-                raise self._error(response.status_code, _parsed(await _text(response)), model)
-            async with aclosing(self._chunks(response, first_limit)) as chunks:
-                yield chunks
-        finally:
-            await response.aclose()
-
-    async def _chunks(self, response: httpx.Response, first_limit: float) -> AsyncGenerator[dict[str, Any], None]:
-        """The JSON of each event, until [DONE] or the end."""
-        events = EventSource(response).aiter_sse()
-        limit = first_limit  # headers may come at once, the first token later
+    async def _until_loaded(self) -> AsyncGenerator[Loading, None]:
+        """Find out what answers there; while it loads its model (llama.cpp: a 503 to everything) say so, once."""
+        deadline = time.monotonic() + self._load_timeout
+        said = False
         while True:
             try:
-                async with asyncio.timeout(limit):
-                    event = await anext(events, None)
-            except TimeoutError:
-                raise EngineSilent(engine=self.label, seconds=limit) from None
-            except httpx.TransportError:
-                raise StreamCut(engine=self.label) from None
-            except SSEError:
-                raise EngineFailed(engine=self.label, detail="its answer is not an event stream") from None
-            if event is None or event.data.strip() == "[DONE]":
+                await self._look()
                 return
-            if not event.data:
-                continue
-            chunk = _parsed(event.data)
-            if chunk.get("choices") and (chunk["choices"][0].get("delta") or {}).get("content"):
-                limit = self._timeout
-            yield chunk
+            except StillLoading:
+                if time.monotonic() > deadline:
+                    raise EngineSilent(engine=self.label, seconds=self._load_timeout) from None
+            if not said:
+                said = True
+                yield Loading()
+            await asyncio.sleep(_LOADING_PAUSE)
 
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        try:
-            async with asyncio.timeout(self._models_timeout):
-                response = await self._client.request(method, self._root + path, json=body)
-        except (httpx.TransportError, TimeoutError):
-            raise EngineUnreachable(engine=self.label, url=self._root) from None
-        if response.status_code in (401, 403):
-            raise self._error(response.status_code, {}, "")
-        return response
+    async def _look(self) -> None:
+        """Ask what answers there and which models it has: it may have been started anew with others."""
+        props = await self._ask("GET", "/props")
+        if isinstance(props, Refusal):
+            error = error_of(props, self._known, "")
+            if isinstance(error, StillLoading):
+                raise error
+            kind = None
+        else:
+            kind = kind_by_props(props)
+        listed = await self._ask("GET", "/v1/models")
+        if isinstance(listed, Refusal):
+            raise error_of(listed, kind or self._known, "")
+        entries = chat_entries(listed)
+        if entries is None:
+            raise EngineFailed(engine=self.label, detail="what it sent is no list of models; check VLLM_URL")
+        self._kind = kind = kind or kind_by_models(entries)
+        self._models = tuple(model_of(self.name, kind, entry) for entry in entries)
 
-    def _error(self, status: int, answer: dict[str, Any], model: str) -> EngineError:
-        found = answer.get("error", answer)
-        error: dict[str, Any] = found if isinstance(found, dict) else {"message": found}
-        words = str(error.get("message") or answer.get("detail") or f"HTTP {status}")
-        if error.get("type") == "exceed_context_size_error" and "n_prompt_tokens" in error:
-            return PromptTooLong(engine=self.label, tokens=int(error["n_prompt_tokens"]), limit=int(error["n_ctx"]))
-        if told := _VLLM_TOO_LONG.search(words):
-            limit, tokens = (int(number) for number in told.groups())
-            return PromptTooLong(engine=self.label, tokens=tokens, limit=limit)
-        if status in (401, 403):
-            return EngineRefused(engine=self.label, detail="it wants a key; set VLLM_API_KEY")
-        if status == 404:
-            return ModelMissing(engine=self.label, model=model, remedy="start the server with that model")
-        if status == 503 and "load" in words.lower():
-            return _StillLoading(engine=self.label, detail=words)
-        if "out of memory" in words.lower():
-            return OutOfMemory(engine=self.label, model=model)
-        return (EngineRefused if 400 <= status < 500 else EngineFailed)(engine=self.label, detail=words[:300])
-
-
-class _StillLoading(EngineFailed):
-    """The server has not loaded its model yet."""
-
-
-def _seconds_left(progress: dict[str, Any]) -> float | None:
-    """From llama.cpp's prompt_progress: total, cache, processed, time_ms."""
-    done = progress["processed"] - progress.get("cache", 0)
-    left = progress["total"] - progress["processed"]
-    return progress["time_ms"] / 1000 / done * left if done > 0 and progress.get("time_ms") else None
-
-
-def _usage(usage: dict[str, Any], timings: dict[str, Any], prompt_seconds: float, generation_seconds: float) -> Usage:
-    """The server's counts; its times where it tells them, else our own clock's."""
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt_tokens=usage.get("prompt_tokens"),
-        reply_tokens=usage.get("completion_tokens"),
-        load_seconds=0.0,
-        prompt_seconds=timings["prompt_ms"] / 1000 if "prompt_ms" in timings else prompt_seconds,
-        generation_seconds=timings["predicted_ms"] / 1000 if "predicted_ms" in timings else generation_seconds,
-        cached_tokens=details.get("cached_tokens"),
-    )
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"message": " ".join(text.split())[:200] or "an empty answer"}
-
-
-async def _text(response: httpx.Response) -> str:
-    try:
-        return (await response.aread()).decode("utf-8", "replace")
-    except httpx.TransportError:
-        return ""
-
-
-def _object(response: httpx.Response) -> dict[str, Any]:
-    if response.status_code != 200:
-        raise EngineFailed(engine="The server", detail=f"HTTP {response.status_code}")
-    return _parsed(response.text)
+    async def _ask(
+        self, method: Literal["GET", "POST"], path: str, body: Json | None = None
+    ) -> dict[str, Any] | Refusal:
+        return await self._http.ask(method, path, self._known, limit=self._models_timeout, body=body)
