@@ -139,7 +139,7 @@ async def _play(writer: asyncio.StreamWriter, recorded: dict[str, Any], cut: boo
         await until(milliseconds)
         last = cut and n == len(pieces) - 1
         frame = f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if chunked else piece
-        writer.write(frame[: -3 if chunked else -1] if last else frame)
+        writer.write(frame[:-1] if last else frame)
         await writer.drain()
     if chunked and not cut and response["end"] == "complete":
         writer.write(b"0\r\n\r\n")

@@ -180,22 +180,24 @@ class Machine:
     async def read(self, runner: Runner, prompt: Sequence[str], pace: Pace, *, delay: bool = True) -> float:
         """Read what the slot does not hold yet, batch by batch; at least one token. Returns the seconds.
 
-        A reading that is cancelled goes on to the end of its batch and keeps nothing, as measured.
+        A reading that is cancelled goes on to the end of its batch and keeps nothing of what it read, as measured; that
+        it keeps what was known before is taken from the measured 0.6 s after a cancelled reading ahead.
         """
         known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(runner.cache, prompt, strict=False)))
         new = max(len(prompt) - known, 1)
-        runner.cache = []
+        runner.cache = runner.cache[:known]
         for begin in range(0, new, runner.options.num_batch):
             size = min(runner.options.num_batch, new - begin)
-            try:
-                await _whole(pace.spend(size / self.prompt_speed if delay else 0))
-            finally:
-                self.tokens_read += size
+            await _to_its_end(self._batch(size, pace, size / self.prompt_speed if delay else 0))
         runner.cache = list(prompt)
         return new / self.prompt_speed
 
+    async def _batch(self, size: int, pace: Pace, seconds: float) -> None:
+        await pace.spend(seconds)
+        self.tokens_read += size
 
-async def _whole(batch: Coroutine[Any, Any, None]) -> None:
+
+async def _to_its_end(batch: Coroutine[Any, Any, None]) -> None:
     """Wait for the batch to its end, also when cancelled."""
     task = asyncio.create_task(batch)
     try:

@@ -42,6 +42,8 @@ REPLIES: Final = {
 }
 FAILED: Final = [name for name in SCENARIOS if '{"error"' in body_of(recording(name)).decode()]
 FITTING: Final = 512
+# What all prompts that begin with the user have in common: before the text stand <bos>, <start_of_turn>, us, er, \\n.
+HEAD_TOKENS: Final = 5
 COUNTED: Final = ("empty_content", "error_role", "option_unknown", "temperature_negative", "think_false_on_plain_model")
 
 
@@ -84,6 +86,18 @@ async def ollama() -> AsyncIterator[FakeOllama]:
 async def client(ollama: FakeOllama) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(ollama) as client:
         yield client
+
+
+async def cancelled_reading(fake: FakeOllama, client: httpx.AsyncClient, asked: dict[str, Any], speedup: float) -> None:
+    """Have a request leave while its prompt is read, and wait for the end of the work on it."""
+    await ask(client, chat(options=asked["json"].get("options", {})))
+    fake.speedup = speedup
+    task = asyncio.create_task(ask(client, asked))
+    await until(lambda: fake.busy)
+    await leave(task)
+    await fake.idle.wait()
+    fake.speedup = math.inf
+    assert fake.cancelled == 1
 
 
 @contextmanager
@@ -260,10 +274,11 @@ async def test_a_client_that_leaves_while_the_model_loads_ends_the_loading() -> 
         assert (ollama.loads, ollama.loaded()) == (0, [])
 
 
+@pytest.mark.parametrize("fault", ["!die", "!die-prefill"])
 async def test_a_dead_model_process_goes_on_being_listed_and_is_loaded_again(
-    ollama: FakeOllama, client: httpx.AsyncClient
+    ollama: FakeOllama, client: httpx.AsyncClient, fault: str
 ) -> None:
-    await ask(client, chat("!die", stream=True))
+    await ask(client, chat(fault, stream=True))
     assert [runner.model for runner in ollama.loaded()] == [GEMMA]
     assert (await ask(client, chat("hi"))).last()["load_duration"] == 3_300_000_000
 
@@ -338,31 +353,37 @@ async def test_another_conversation_in_between_costs_the_whole_prompt(
     line = chat("word " * 50)
     await ask(client, line)
     await ask(client, chat("else " * 50))
-    user = ["<bos>", "<start_of_turn>", "us", "er", "\n"]
-    with reading(ollama, count_tokens(line["json"]["messages"]) - len(user)):
+    with reading(ollama, count_tokens(line["json"]["messages"]) - HEAD_TOKENS):
         await ask(client, line)
 
 
 @pytest.mark.parametrize(("num_batch", "speedup"), [(64, 5), (512, 20)])
-async def test_a_cancelled_reading_goes_on_to_the_end_of_its_batch_and_keeps_nothing(
-    num_batch: int, speedup: float
+async def test_a_cancelled_reading_goes_on_to_the_end_of_its_batch(
+    ollama: FakeOllama, client: httpx.AsyncClient, num_batch: int, speedup: float
 ) -> None:
-    async with FakeOllama(speedup=speedup, load_seconds=0) as ollama, client_of(ollama) as client:
-        asked = chat("word " * 400, options={"num_batch": num_batch})
-        whole = count_tokens(asked["json"]["messages"])
-        task = asyncio.create_task(ask(client, asked))
-        await until(lambda: ollama.loads)
-        await leave(task)
-        await ollama.idle.wait()
-        assert ollama.cancelled == 1
-        if num_batch > whole:
-            assert ollama.tokens_read == whole
-        else:
-            assert ollama.tokens_read % num_batch == 0
-            assert 0 < ollama.tokens_read < whole
-        ollama.speedup = math.inf
-        with reading(ollama, whole):
+    asked = chat("word " * 400, options={"num_batch": num_batch})
+    await cancelled_reading(ollama, client, asked, speedup)
+    whole = count_tokens(asked["json"]["messages"])
+    assert ollama.tokens_read in (range(num_batch, whole, num_batch) or [whole])
+
+
+async def test_a_cancelled_reading_keeps_nothing_of_what_it_read(ollama: FakeOllama, client: httpx.AsyncClient) -> None:
+    first, second = chat("one " * 100), chat("two " * 100)
+    await ask(client, first)
+    await cancelled_reading(ollama, client, second, 20)
+    whole = count_tokens(first["json"]["messages"])
+    for asked in (first, second):
+        with reading(ollama, whole - HEAD_TOKENS):
             await ask(client, asked)
+
+
+async def test_a_cancelled_reading_keeps_what_was_known_before(ollama: FakeOllama, client: httpx.AsyncClient) -> None:
+    reply = (await ask(client, chat("!echo one"))).last()
+    longer = chat("!echo one", "one", "two " * 100)
+    await cancelled_reading(ollama, client, longer, 20)
+    known = reply["prompt_eval_count"] + reply["eval_count"]
+    with reading(ollama, count_tokens(longer["json"]["messages"]) - known):
+        await ask(client, longer)
 
 
 async def test_headers_come_with_the_first_token_only(ollama: FakeOllama, client: httpx.AsyncClient) -> None:
