@@ -1,36 +1,42 @@
 """`python -m training.evaluate MODEL`: how often the guide gives the right answer to questions that it never saw.
 
-An answer is right if it is the one of the question's intent, word for word but for a tenth of its letters; a question
-about something else is answered honestly if the answer is the one for all foreign questions.
+An answer is right if it is the one of the question's intent, word for word, in the question's language; a question
+about something else is answered honestly if the answer is the one for all foreign questions. Each question is asked
+twice: alone, and as one turn of a long conversation with the model's own answers before it.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Final
 
-from training.corpus import Question, held_out
+from training.corpus import Message, Question, held_out
 from training.knowledge import FOREIGN, LANGUAGES, Language, answers
 from training.train import GUIDE
 
-_ALIKE: Final = 0.9
-_GARBLED: Final = "(garbled)"
+TURNS: Final = 20
+_GARBLED: Final = "(none of them)"
 _MOST_TOKENS: Final = 160
+_BATCH: Final = 32
+_SEED: Final = 20
 _BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
+
+# From conversations, each ending with a question, to the answers.
+Answerer = Callable[[Sequence[list[Message]]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one question. `key`, `language`: of the answer that was given; `key` is (garbled) if it is none."""
+    """What came of one question. `key`, `language`: of the answer that was given, if it is one that the guide has."""
 
     question: Question
     key: str
     language: Language | None
-    text: str
 
     @property
     def right(self) -> bool:
@@ -41,78 +47,112 @@ class Judge:
     """Tells which answer a text is."""
 
     def __init__(self) -> None:
-        self._answers = [(key, language, text) for key, language, text in answers()]
-        self._exact = {text: (key, language) for key, language, text in self._answers}
+        self._answers: dict[str, tuple[str, Language]] = {text: (key, language) for key, language, text in answers()}
 
     def __call__(self, question: Question, text: str) -> Verdict:
-        text = text.strip()
-        if text in self._exact:
-            return Verdict(question, *self._exact[text], text)
-        for key, language, known in self._answers:
-            matcher = SequenceMatcher(None, known, text, autojunk=False)
-            if matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE:
-                return Verdict(question, key, language, text)
-        return Verdict(question, _GARBLED, None, text)
+        return Verdict(question, *self._answers.get(text.strip(), (_GARBLED, None)))
 
 
-def reply(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    """The greedy answer to a conversation."""
+def load(folder: Path) -> Answerer:
+    """A model in a folder, answering greedily."""
     import torch
-
-    rendered = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
-    with torch.inference_mode():
-        output = model.generate(**rendered, max_new_tokens=_MOST_TOKENS, do_sample=False)
-    return str(tokenizer.decode(output[0, rendered["input_ids"].shape[1] :], skip_special_tokens=True))
-
-
-def evaluate(folder: Path, questions: list[Question]) -> list[Verdict]:
-    """Ask a model every question, each in a conversation of its own."""
-    import torch
-    from tqdm import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_num_threads(2)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
-    judge = Judge()
-    return [
-        judge(question, reply(model, tokenizer, [{"role": "user", "content": question.text}]))
-        for question in tqdm(questions, unit="question")
-    ]
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+
+    def answer(conversations: Sequence[list[Message]]) -> list[str]:
+        rendered = tokenizer.apply_chat_template(
+            list(conversations),
+            add_generation_prompt=True,
+            tokenize=True,
+            padding=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            output = model.generate(**rendered, max_new_tokens=_MOST_TOKENS, do_sample=False)
+        replies = output[:, rendered["input_ids"].shape[1] :]
+        return [str(text) for text in tokenizer.batch_decode(replies, skip_special_tokens=True)]
+
+    return answer
 
 
-def report(verdicts: list[Verdict]) -> str:
+def ask_alone(answer: Answerer, questions: Sequence[Question]) -> list[Verdict]:
+    """Each question in a conversation of its own."""
+    from tqdm import tqdm
+
+    judge, verdicts = Judge(), []
+    # Questions of one length together need no padding.
+    ordered = sorted(questions, key=lambda question: len(question.text))
+    for at in tqdm(range(0, len(ordered), _BATCH), unit="batch", desc="alone"):
+        batch = ordered[at : at + _BATCH]
+        texts = answer([[{"role": "user", "content": question.text}] for question in batch])
+        verdicts += [judge(question, text) for question, text in zip(batch, texts, strict=True)]
+    return verdicts
+
+
+def ask_in_conversations(answer: Answerer, questions: Sequence[Question], turns: int = TURNS) -> list[Verdict]:
+    """The questions in conversations of so many turns, in an order of chance, both languages mixed."""
+    from tqdm import tqdm
+
+    judge, verdicts = Judge(), []
+    shuffled = random.Random(_SEED).sample(list(questions), len(questions))
+    groups = [shuffled[at : at + turns] for at in range(0, len(shuffled), turns)]
+    conversations: list[list[Message]] = [[] for _ in groups]
+    for turn in tqdm(range(turns), unit="turn", desc="in conversations"):
+        asked = [
+            (group[turn], conversation)
+            for group, conversation in zip(groups, conversations, strict=True)
+            if turn < len(group)
+        ]
+        for question, conversation in asked:
+            conversation.append({"role": "user", "content": question.text})
+        texts = answer([conversation for _, conversation in asked])
+        for (question, conversation), text in zip(asked, texts, strict=True):
+            conversation.append({"role": "assistant", "content": text})
+            verdicts.append(judge(question, text))
+    return verdicts
+
+
+def report(alone: Sequence[Verdict], together: Sequence[Verdict]) -> str:
     """The figures as a Markdown table, and the confusions that happened more than once."""
+    rows: list[tuple[str, Sequence[Verdict], Callable[[Verdict], bool]]] = [
+        ("right about the program", _about(alone, foreign=False), lambda v: v.right),
+        ("honest about anything else", _about(alone, foreign=True), lambda v: v.right),
+        (f"right about the program, {TURNS} turns", _about(together, foreign=False), lambda v: v.right),
+        (f"honest about anything else, {TURNS} turns", _about(together, foreign=True), lambda v: v.right),
+        ("in the wrong language", [*alone, *together], lambda v: v.language not in (None, v.question.language)),
+        ("garbled", [*alone, *together], lambda v: v.language is None),
+    ]
     lines = ["| | English | Russian |", "| --- | --- | --- |"]
-    kinds = (("right about the program", False), ("honest about anything else", True))
-    for words, foreign in kinds:
+    for words, verdicts, wanted in rows:
         cells = []
         for language in LANGUAGES:
-            some = [v for v in verdicts if (v.question.key == FOREIGN) is foreign and v.question.language == language]
-            cells.append(f"{_percent(sum(v.right for v in some), len(some))} of {len(some)}")
+            some = [verdict for verdict in verdicts if verdict.question.language == language]
+            cells.append(f"{100 * sum(map(wanted, some)) / max(len(some), 1):.1f} % of {len(some)}")
         lines.append(f"| {words} | {' | '.join(cells)} |")
-    for words, count in (
-        ("in the wrong language", [v for v in verdicts if v.language not in (None, v.question.language)]),
-        ("garbled", [v for v in verdicts if v.key == _GARBLED]),
-    ):
-        cells = [
-            _percent(
-                sum(v.question.language == language for v in count),
-                sum(v.question.language == language for v in verdicts),
-            )
-            for language in LANGUAGES
-        ]
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    confused = Counter((v.question.key, v.key) for v in verdicts if not v.right)
+    confused = Counter((v.question.key, v.key) for v in alone if not v.right)
     lines += ["", "| asked | answered | times |", "| --- | --- | --- |"]
     lines += [f"| {asked} | {given} | {times} |" for (asked, given), times in confused.most_common() if times > 1]
     return "\n".join(lines)
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "-"
+def _about(verdicts: Sequence[Verdict], *, foreign: bool) -> list[Verdict]:
+    return [verdict for verdict in verdicts if (verdict.question.key == FOREIGN) is foreign]
+
+
+def write(figures: str, readme: Path) -> None:
+    """Put the figures into a README, in place of those between its two marks.
+
+    Raises:
+        ValueError: it has no marks.
+    """
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{readme} has no {_BEGIN} ... {_END}")
+    readme.write_text(f"{before}{begin}\n{figures}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -121,18 +161,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the figures into the model's README.md")
     parser.add_argument("--wrong", action="store_true", help="show every question that was answered wrong")
     arguments = parser.parse_args()
-    verdicts = evaluate(arguments.model, held_out())
+    answer, questions = load(arguments.model), held_out()
+    alone, together = ask_alone(answer, questions), ask_in_conversations(answer, questions)
     if arguments.wrong:
-        for verdict in verdicts:
+        for verdict in alone:
             if not verdict.right:
                 print(f"{verdict.question.text!r}: {verdict.question.key} -> {verdict.key}")
-    figures = report(verdicts)
+    figures = report(alone, together)
     print(figures)
     if arguments.write:
-        readme = arguments.model / "README.md"
-        before, _, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        readme.write_text(f"{before}{_BEGIN}\n{figures}\n{_END}{after}", encoding="utf-8")
+        write(figures, arguments.model / "README.md")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ LANGUAGES: Final[tuple[Language, ...]] = ("en", "ru")
 FOREIGN: Final = "foreign"
 
 _HERE: Final = Path(__file__).parent
+_SYNONYMS: Final = _HERE / "synonyms.yaml"
 _CHOICE: Final = re.compile(r"\(([^()]*)\)")
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 
@@ -42,7 +43,7 @@ def intents() -> list[Intent]:
     more = {language: _read(_HERE / "paraphrases" / f"{language}.yaml") for language in LANGUAGES}
     found = []
     for file in sorted(_HERE.glob("*.yaml")):
-        if file.stem.startswith(FOREIGN):
+        if file.stem.startswith(FOREIGN) or file == _SYNONYMS:
             continue
         for key, entry in _read(file).items():
             questions = {language: _questions(entry[f"ask_{language}"], more[language][key]) for language in LANGUAGES}
@@ -95,3 +96,9 @@ def answers() -> Iterator[tuple[str, Language, str]]:
             yield intent.key, language, intent.answers[language]
     for language, text in Foreign().answers.items():
         yield FOREIGN, language, text
+
+
+def synonyms() -> dict[Language, dict[str, tuple[str, ...]]]:
+    """For a word, others that may stand in its place."""
+    groups = {language: [line.split("|") for line in lines] for language, lines in _read(_SYNONYMS).items()}
+    return {language: {word: tuple(others) for word, *others in groups[language]} for language in LANGUAGES}

@@ -1,0 +1,103 @@
+"""What the guide learns from: its knowledge, the noise in questions, the conversations."""
+
+import random
+import re
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, variable_names
+from training.corpus import Writer, bag, held_out
+from training.knowledge import FOREIGN, LANGUAGES, Foreign, answers, expand, intents
+from training.noise import Noise, Shares
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_pattern_stands_for_all_its_texts() -> None:
+    assert expand("(how|where) is (it|)") == ["how is it", "how is", "where is it", "where is"]
+
+
+def test_one_seed_writes_the_same_conversations_and_another_writes_others() -> None:
+    first, again, other = (list(islice(Writer(seed).conversations(), 50)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_a_conversation_alternates_between_user_and_assistant_and_may_begin_with_a_system_prompt() -> None:
+    conversations = list(islice(Writer(3).conversations(), 200))
+    begun_by_system = [c for c in conversations if c[0]["role"] == "system"]
+    assert 0 < len(begun_by_system) < len(conversations)
+    for conversation in conversations:
+        roles = [m["role"] for m in conversation if m["role"] != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+
+
+def test_no_question_for_evaluation_is_ever_written_even_with_its_words_in_another_order() -> None:
+    kept_apart = {bag(question.text) for question in held_out()}
+    written = {
+        bag(message["content"])
+        for conversation in islice(Writer(4).conversations(), 3000)
+        for message in conversation
+        if message["role"] == "user"
+    }
+    assert len(written) > 5000
+    assert not written & kept_apart
+
+
+def test_evaluation_asks_about_everything_that_the_guide_knows_in_both_languages() -> None:
+    asked = {(question.key, question.language) for question in held_out()}
+    assert asked == {(key, language) for key, language, _ in answers()}
+    assert len({bag(question.text) for question in held_out()}) == len(held_out())
+
+
+def test_every_answer_is_one_intents_own() -> None:
+    texts = [text for _, _, text in answers()]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_there_are_many_ways_to_ask_for_each_thing(language: str) -> None:
+    for intent in intents():
+        if intent.key not in _small_talk():
+            assert len(set(intent.questions[language])) >= 20, intent.key  # type: ignore[index]
+
+
+def test_foreign_questions_are_filled_templates() -> None:
+    foreign, chance = Foreign(), random.Random(5)
+    for language in LANGUAGES:
+        texts = {foreign.question(language, chance) for _ in range(2000)}
+        assert len(texts) > 1000
+        assert not any("{" in text or "(" in text for text in texts)
+
+
+def test_noise_without_shares_changes_nothing() -> None:
+    noise = Noise(random.Random(6), Shares(reword=0, lose_words=0, swap_words=0, frame=0, slip=0))
+    assert noise("how do i start the chat", "en") == "how do i start the chat"
+
+
+def test_a_slip_of_the_finger_changes_at_most_two_letters() -> None:
+    noise = Noise(random.Random(7), Shares(reword=0, lose_words=0, swap_words=0, frame=0, slip=1))
+    text = "how do i start the chat"
+    for _ in range(200):
+        assert abs(len(noise(text, "en")) - len(text)) <= 1
+
+
+def test_what_the_guide_says_is_true_of_this_program() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    variables = {name for field in Settings.model_fields for name in variable_names(field)}
+    for key, _, text in answers():
+        for command in re.findall(r"`([^`]*)`", text):
+            for target in re.findall(r"\bmake (\S+)", command):
+                assert target in targets, (key, target)
+        for variable in re.findall(r"\b([A-Z]{3,}(?:_[A-Z]+)*)(?==|\b)", text):
+            assert variable in variables | _OTHER_CAPITALS, (key, variable)
+
+
+# Words in capitals that are no settings: places to fill in, names.
+_OTHER_CAPITALS = {"CPU", "DEBUG", "NAME", "ИМЯ", "SERVER", "README", "REST", "API", "GGUF", "SQL", "VLLM"}
+
+
+def _small_talk() -> set[str]:
+    return {"hello", "thanks", "bye", "how_are_you", "maker", "praise", "insult", "ok", FOREIGN}

@@ -1,0 +1,124 @@
+"""How people type: other words for the same, a polite beginning, a word lost, a slip of the finger."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from training.knowledge import Language, synonyms
+
+_BEFORE: Final[dict[Language, tuple[str, ...]]] = {
+    "en": (
+        "please tell me, ",
+        "hi, ",
+        "hello! ",
+        "one question: ",
+        "can you tell me ",
+        "and ",
+        "so, ",
+        "i wonder, ",
+        "tell me please ",
+        "excuse me, ",
+        "sorry, ",
+        "quick question, ",
+        "good morning, ",
+        "hey, ",
+    ),
+    "ru": (
+        "подскажи, ",
+        "скажи пожалуйста, ",
+        "привет, ",
+        "здравствуйте! ",
+        "вопрос: ",
+        "а ",
+        "слушай, ",
+        "интересно, ",
+        "подскажите пожалуйста, ",
+        "добрый день, ",
+        "извини, ",
+        "можешь сказать, ",
+        "ну и ",
+        "эй, ",
+    ),
+}
+_AFTER: Final[dict[Language, tuple[str, ...]]] = {
+    "en": (" please", " here", " exactly", ", thanks", " now", " then", "..."),
+    "ru": (" пожалуйста", " здесь", " вообще", ", спасибо", " сейчас", " тогда", "..."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How often each happens to a question; `reword` is by word."""
+
+    reword: float = 0.3
+    lose_words: float = 0.35
+    swap_words: float = 0.2
+    frame: float = 0.25
+    slip: float = 0.25
+
+
+class Noise:
+    """Changes questions by chance so that what they ask for stays.
+
+    Args:
+        chance: where all chance comes from.
+        shares: how often what happens.
+    """
+
+    def __init__(self, chance: random.Random, shares: Shares | None = None) -> None:
+        self._chance = chance
+        self._shares = shares or Shares()
+        self._synonyms = synonyms()
+
+    def __call__(self, text: str, language: Language) -> str:
+        text = self._words(self._reword(text, language))
+        return self._slip(self._frame(text, language))
+
+    def dress(self, text: str) -> str:
+        """Signs as people put them; the guide's template takes most of them away again."""
+        return text + self._chance.choice(("?", "?", "", ".", "", "!"))
+
+    def _reword(self, text: str, language: Language) -> str:
+        known = self._synonyms[language]
+        words = []
+        for word in text.split():
+            others = known.get(word)
+            words.append(self._chance.choice(others) if others and self._often(self._shares.reword) else word)
+        return " ".join(words)
+
+    def _words(self, text: str) -> str:
+        """The words count more than their order, and no single one counts for all."""
+        words = text.split()
+        if len(words) >= 4 and self._often(self._shares.lose_words):
+            for _ in range(self._chance.randint(1, max(len(words) // 3, 1))):
+                del words[self._chance.randrange(len(words))]
+        if len(words) >= 3 and self._often(self._shares.swap_words):
+            at = self._chance.randrange(len(words) - 1)
+            words[at], words[at + 1] = words[at + 1], words[at]
+        return " ".join(words)
+
+    def _frame(self, text: str, language: Language) -> str:
+        if self._often(self._shares.frame):
+            text = self._chance.choice(_BEFORE[language]) + text
+        if self._often(self._shares.frame / 2):
+            text += self._chance.choice(_AFTER[language])
+        return text
+
+    def _slip(self, text: str) -> str:
+        """A letter lost, doubled, or swapped with the next; е for ё."""
+        if len(text) < 6 or not self._often(self._shares.slip):
+            return text
+        at = self._chance.randrange(1, len(text) - 2)
+        return self._chance.choice(
+            (
+                text[:at] + text[at + 1 :],
+                text[:at] + text[at] + text[at:],
+                text[:at] + text[at + 1] + text[at] + text[at + 2 :],
+                text.replace("ё", "е"),
+            )
+        )
+
+    def _often(self, share: float) -> bool:
+        return self._chance.random() < share
