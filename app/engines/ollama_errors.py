@@ -1,9 +1,11 @@
-"""Ollama's failures, as recorded from the real one, made typed errors."""
+"""Ollama's failures made typed errors, by its words as they were recorded (tests/data/ollama)."""
 
 from __future__ import annotations
 
 import json
 from typing import Final
+
+import httpx
 
 from app.errors import (
     EngineError,
@@ -15,8 +17,18 @@ from app.errors import (
     PromptTooLong,
 )
 
-_LABEL: Final = "Ollama"
-_DEATH: Final = ("process has terminated", "unexpected EOF", "connection reset", "process no longer running")
+LABEL: Final = "Ollama"
+
+# The first two were recorded: killed while loading, killed while reading or writing. The others are what Ollama says
+# of a process that was dead already (`no longer running`: llm/server.go; the rest: Go's words for its connection).
+_DEATH: Final = (
+    "process has terminated",
+    "unexpected EOF",
+    "process no longer running",
+    "connection reset by peer",
+    "connection refused",
+)
+# Ollama's own check before loading, then the words of llama.cpp, CUDA and C++.
 _MEMORY: Final = (
     "requires more system memory",
     "out of memory",
@@ -24,39 +36,82 @@ _MEMORY: Final = (
     "unable to allocate",
     "bad_alloc",
 )
+_LONGEST: Final = 200
 
 
-def words_of(body: str) -> str:
-    """Ollama's own words in an error's body; of another program's page (a proxy's), its beginning."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return " ".join(body.split())[:200] or "an empty answer"
-    return str(found.get("error", body)) if isinstance(found, dict) else body[:200]
+def refusal(status: int, body: str, model: str) -> EngineError:
+    """The error for an answer with another HTTP status than 200.
 
-
-def error_of(status: int, words: str, model: str) -> EngineError:
-    """The error for an HTTP status (200: a line in mid-stream) and Ollama's words."""
+    Args:
+        status: HTTP's, 4xx or 5xx.
+        body: Ollama's `{"error": words}`, or what a proxy before it says.
+        model: the one that was asked for; empty: none was.
+    """
+    words = _words_in(body)
+    if words is None:
+        said = _page_words(status, body)
+        return not_ollama(said) if status == 404 else EngineFailed(engine=LABEL, detail=said)
     too_long = _prompt_too_long(words)
     if too_long is not None:
         return too_long
-    if any(sign in words for sign in _MEMORY):
-        return OutOfMemory(engine=_LABEL, model=model)
-    if any(sign in words for sign in _DEATH):
-        return ModelProcessDied(engine=_LABEL, model=model)
-    if status == 404:
-        return ModelMissing(engine=_LABEL, model=model, remedy=f"ollama pull {model}")
+    if status == 404 and model:
+        return ModelMissing(engine=LABEL, model=model, remedy=f"ollama pull {model}")
     if 400 <= status < 500:
-        return EngineRefused(engine=_LABEL, detail=words)
-    return EngineFailed(engine=_LABEL, detail=words)
+        return EngineRefused(engine=LABEL, detail=words)
+    return failure(words, model)
+
+
+def failure(words: str, model: str) -> EngineError:
+    """The error for Ollama's words in a 5xx, or in an error line under HTTP 200 while it answers."""
+    too_long = _prompt_too_long(words)
+    if too_long is not None:
+        return too_long
+    # Memory first: "process has terminated: cudaMalloc failed: out of memory" is both.
+    if any(sign in words for sign in _MEMORY):
+        return OutOfMemory(engine=LABEL, model=model)
+    if any(sign in words for sign in _DEATH):
+        return ModelProcessDied(engine=LABEL, model=model)
+    return EngineFailed(engine=LABEL, detail=words)
+
+
+def not_ollama(said: str) -> EngineError:
+    """The error for an answer that no Ollama gives; `said`: what came instead."""
+    detail = f"another program answers at its address (“{_shortened(said)}”); correct OLLAMA_HOST"
+    return EngineError(engine=LABEL, detail=detail)
+
+
+def error_words(found: object) -> str:
+    """What stands at `error` in an answer or a line: text, or an object with a `message` as in OpenAI's API."""
+    if isinstance(found, dict):
+        found = found.get("message", found)
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+def _words_in(body: str) -> str | None:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    return error_words(found["error"]) if isinstance(found, dict) and "error" in found else None
+
+
+def _page_words(status: int, body: str) -> str:
+    """A short text as it is; of a page for browsers, and of nothing, only the status."""
+    if not body.strip() or body.lstrip().startswith("<"):
+        return f"HTTP {status} {httpx.codes.get_reason_phrase(status)}".strip()
+    return _shortened(body)
+
+
+def _shortened(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST]
 
 
 def _prompt_too_long(words: str) -> PromptTooLong | None:
-    """With `truncate: false` the runner's refusal is JSON inside the error's text."""
+    """With `truncate: false` the model process's refusal is JSON inside the words (recorded: truncate_false_over)."""
     try:
         inner = json.loads(words)["error"]
-        if inner["type"] == "exceed_context_size_error":
-            return PromptTooLong(engine=_LABEL, tokens=int(inner["n_prompt_tokens"]), limit=int(inner["n_ctx"]))
+        if inner["type"] != "exceed_context_size_error":
+            return None
+        return PromptTooLong(engine=LABEL, tokens=int(inner["n_prompt_tokens"]), limit=int(inner["n_ctx"]))
     except (ValueError, KeyError, TypeError):
         return None
-    return None
