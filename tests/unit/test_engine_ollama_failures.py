@@ -267,6 +267,13 @@ async def test_an_error_line_is_read_as_the_same_words(words: str, error: type[E
     assert type(failed.value) is error
 
 
+async def test_words_within_an_object_as_other_servers_have_them_are_found(connect: Connect) -> None:
+    engine = connect(URL, client=answering(500, json.dumps({"error": {"message": "broken inside"}})))
+    with pytest.raises(EngineFailed) as failed:
+        await events_of(engine, request())
+    assert failed.value.facts["detail"] == "broken inside"
+
+
 async def test_the_words_of_a_pull_say_nothing_of_a_model_process(connect: Connect) -> None:
     words = "read tcp 10.0.0.1:5: connection reset by peer"
     engine = connect(URL, client=answering(200, json.dumps({"error": words})))
