@@ -84,6 +84,23 @@ _STARTERS: Final[dict[Language, tuple[tuple[str, str], ...]]] = {
 }
 
 
+# The same, while only the built-in guide answers.
+_GUIDE_STARTERS: Final[dict[Language, tuple[tuple[str, str], ...]]] = {
+    "en": (
+        ("What is this?", "What is this program?"),
+        ("Get a real model", "How do I get a real model?"),
+        ("Settings", "Where are the settings?"),
+        ("Is it private?", "Who can see my messages?"),
+    ),
+    "ru": (
+        ("Что это такое?", "Что это за программа?"),
+        ("Настоящая модель", "Как получить настоящую модель?"),
+        ("Настройки", "Где настройки?"),
+        ("Это приватно?", "Кто может видеть мои сообщения?"),
+    ),
+}
+
+
 def language_of(tag: str | None) -> Language:
     """The language of the page for a browser's language tag, such as `ru-RU`; English where we have no other."""
     start = (tag or "").lower().partition("-")[0]
@@ -95,6 +112,6 @@ def text(language: Language, key: str, **places: object) -> str:
     return _TEXTS[language][key].format(**places)
 
 
-def starters(language: Language) -> tuple[tuple[str, str], ...]:
-    """Label and message of each starter."""
-    return _STARTERS[language]
+def starters(language: Language, *, guide: bool) -> tuple[tuple[str, str], ...]:
+    """Label and message of each starter; `guide`: those that the built-in guide can answer."""
+    return (_GUIDE_STARTERS if guide else _STARTERS)[language]
