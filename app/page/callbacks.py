@@ -18,7 +18,7 @@ from chainlit.types import MessagePayload, Starter, ThreadDict
 from chainlit.utils import wrap_user_function
 
 from app.chat import Chat
-from app.default_model import DefaultModelFinder
+from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.texts import language_of, starters
@@ -94,7 +94,9 @@ class Page:
         return visit
 
     async def _starters(self, user: cl.User | None, language: str | None) -> list[Starter]:
-        return [Starter(label=label, message=message) for label, message in starters(language_of(language))]
+        current = self._finder.current.model
+        known = starters(language_of(language), guide=current is not None and current.name == GUIDE)
+        return [Starter(label=label, message=message) for label, message in known]
 
     async def _on_chat_start(self) -> None:
         await self._show_state(await self._visit(_session()))

@@ -144,5 +144,6 @@ def test_every_text_stands_in_both_languages() -> None:
     from app.page.texts import _TEXTS
 
     assert _TEXTS["en"].keys() == _TEXTS["ru"].keys()
-    assert len(starters("en")) == len(starters("ru"))
+    for guide in (False, True):
+        assert len(starters("en", guide=guide)) == len(starters("ru", guide=guide)) == 4
     assert text("ru", "left_window", count=4).endswith("(4).")
