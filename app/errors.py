@@ -10,6 +10,7 @@ ChatError                     anything a user is told about
 ├── Busy                      the queue is full
 └── EngineError               the engine failed; the same request may work later
     ├── EngineUnreachable     nobody answers at the engine's address
+    │   └── HubUnreachable    there is no way to where models are downloaded from
     ├── EngineSilent          it went quiet for longer than allowed
     ├── EngineRefused         it refused the request (HTTP 4xx)
     │   ├── ModelMissing      it does not have that model (404)
@@ -137,6 +138,16 @@ class EngineUnreachable(EngineError):
     sentences = {
         "en": "{engine} does not answer at {url}. Start it (or correct its address in the settings), then try again.",
         "ru": "{engine} не отвечает по адресу {url}. Запустите его (или исправьте адрес) и попробуйте ещё раз.",
+    }
+
+
+class HubUnreachable(EngineUnreachable):
+    """Facts: `engine`, `url`."""
+
+    code = "hub_unreachable"
+    sentences = {
+        "en": "This server has no way to {url}, where the model would come from. Check its network.",
+        "ru": "С этого сервера нет доступа к {url}, откуда скачивается модель. Проверьте сеть.",
     }
 
 

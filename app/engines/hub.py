@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from app.engines.base import Progress
 from app.engines.local_files import CONFIG, is_whole
-from app.errors import EngineError, EngineFailed, EngineUnreachable, LocalModelsNotInstalled, ModelMissing
+from app.errors import EngineError, EngineFailed, HubUnreachable, LocalModelsNotInstalled, ModelMissing
 from app.settings import ROOT
 
 LABEL: Final = "Hugging Face hub"
@@ -52,7 +52,7 @@ class Hub:
         The work is done by a process of its own, so that closing the generator ends it at once, whatever it waits for.
 
         Raises:
-            EngineUnreachable: there is no way to the hub.
+            HubUnreachable: there is no way to the hub.
             ModelMissing: the hub has no model of that name, or not for everybody, or none that transformers can run.
             EngineFailed: the disk is full, or the hub answers oddly.
             LocalModelsNotInstalled: huggingface_hub is missing.
@@ -88,7 +88,7 @@ def _error(name: str, said: dict[str, Any]) -> EngineError:
         case "missing":
             return ModelMissing(engine=LABEL, model=name, remedy="QWEN_MODEL=Qwen/Qwen3-0.6B")
         case "unreachable":
-            return EngineUnreachable(engine=LABEL, url=said["detail"])
+            return HubUnreachable(engine=LABEL, url=said["detail"])
         case "not_installed":
             return LocalModelsNotInstalled(engine=LABEL, detail=said["detail"])
         case _:
