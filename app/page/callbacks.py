@@ -102,9 +102,24 @@ class Page:
         await self._show_state(await self._visit(_session()))
 
     async def _on_chat_resume(self, thread: ThreadDict) -> None:
-        visit = await self._visit(_session())
-        visit.resume(thread)
+        session = _session()
+        visit = self._left_behind(thread["id"])
+        if visit is not None:
+            del self._visits[visit.session]
+            self._visits[session] = visit
+            thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
+        else:
+            visit = await self._visit(session)
+            visit.resume(thread)
         await self._show_state(visit)
+
+    def _left_behind(self, thread_id: str) -> Visit | None:
+        """A visit to that conversation whose page is gone while its reply is still being written."""
+        for session, visit in self._visits.items():
+            gone = not sio.manager.is_connected(session.socket_id, "/")
+            if session.thread_id == thread_id and visit.answering is not None and gone:
+                return visit
+        return None
 
     async def _on_message(self, message: cl.Message) -> None:
         visit = await self._visit(_session())

@@ -78,6 +78,14 @@ class ReplyView:
         self._reasoning_stream = GatheredStream(self._send_reasoning)
         self.step_ids: list[str] = []
 
+    @property
+    def unfinished(self) -> list[StepDict]:
+        """What a page that comes in the middle of the reply has to draw, before the pieces that follow."""
+        steps = [self._reasoning] if self._reasoning is not None else []
+        if self._shown:
+            steps.append(self._message)
+        return [StepDict(**step) for step in steps]
+
     async def show(self) -> None:
         """Run the turn to its end. A cancelled task means Stop: the reply is kept as far as it came."""
         failure = ""

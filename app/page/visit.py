@@ -56,6 +56,7 @@ class Visit:
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
         self._told_not_kept = False
+        self._view: ReplyView | None = None
 
     @property
     def emitter(self) -> BaseChainlitEmitter:
@@ -65,6 +66,16 @@ class Visit:
     def resume(self, thread: Mapping[str, Any]) -> None:
         """Take up a stored conversation."""
         self.history, self._turns = conversation_of(thread["id"], thread.get("steps") or [])
+
+    async def move_to(self, session: WebsocketSession) -> list[StepDict]:
+        """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
+
+        Returns:
+            The steps of the reply so far, which are not stored yet.
+        """
+        self.session.emit, self.session = session.emit, session
+        await self.emitter.task_start()  # the new page shows Stop
+        return self._view.unfinished if self._view is not None else []
 
     async def show_settings(self, models: tuple[ModelInfo, ...], default: ModelInfo | None) -> None:
         """Send the settings panel, with the models that there are now."""
@@ -125,7 +136,7 @@ class Visit:
             gone, replaces[:] = list(replaces), []
             await self._remove(gone)
 
-        view = ReplyView(
+        view = self._view = ReplyView(
             emitter,
             self._store,
             turn,
@@ -138,6 +149,7 @@ class Visit:
         try:
             await view.show()
         finally:
+            self._view = None
             turn_steps.replies = replaces + view.step_ids
             await emitter.task_end()
         for message in turn.counted.values():
