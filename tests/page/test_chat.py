@@ -254,7 +254,7 @@ def test_a_reply_that_repeats_itself_is_kept_and_told_so(chat: Chat) -> None:
 def test_while_a_long_prompt_is_read_the_visitor_sees_for_how_long(chat: Chat) -> None:
     chat.say("word " * 1200)
     line = chat.status("reading")
-    expect(line).to_contain_text(re.compile(r"reading, about \d+ s"))
+    expect(line).to_contain_text(re.compile(r"reading your message, about \d+ s"))
     chat.page.locator("#stop-button").click()
     chat.status("stopped")
 
