@@ -7,35 +7,36 @@ guide and one other model are kept in memory; a third takes the other's place.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from app.engines.base import CompletionRequest, Done, EngineEvent, Loading, ModelInfo, Reading
+from app.engines.base import CompletionRequest, Delta, Done, EngineEvent, Loading, ModelInfo, Reading
 from app.engines.hub import Hub
-from app.engines.local_model import LABEL, Cancelled, Completion, LocalModel, release
-from app.engines.reasoning import ThinkSplitter
+from app.engines.local_errors import LABEL, work_failure
+from app.engines.local_files import read_files
+from app.engines.local_loading import load_model, release
+from app.engines.local_model import Cancelled, LocalModel
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, EngineSilent, ModelMissing
+from app.errors import EngineError, EngineFailed, EngineSilent, ModelMissing, OutOfMemory
 
 GUIDE: Final = "guide"
 
 T = TypeVar("T")
-_Piece = tuple[int, int] | str | None
 
 
 class LocalEngine:
     """transformers in this process.
 
     Args:
-        guide: the folder of the built-in guide.
-        names: other models, by hub name or folder.
+        guide_dir: the folder of the built-in guide.
+        models: other models, by hub name or folder.
         device: auto, cpu, cuda or mps.
         caches: conversations whose key-value cache each model keeps.
-        timeout: seconds without a token after which a reply is given up.
+        timeout: seconds without progress after which a reply is given up.
         speeds: what is known of the models' speeds.
         hub: knows which models are on this machine.
     """
@@ -46,8 +47,8 @@ class LocalEngine:
 
     def __init__(
         self,
-        guide: Path,
-        names: Sequence[str],
+        guide_dir: Path,
+        models: Sequence[str],
         *,
         device: str = "auto",
         caches: int = 4,
@@ -55,8 +56,8 @@ class LocalEngine:
         speeds: SpeedBook | None = None,
         hub: Hub | None = None,
     ) -> None:
-        self._guide = guide
-        self._names = names
+        self._guide_dir = guide_dir
+        self._names = tuple(dict.fromkeys((GUIDE, *models)))
         self._device = device
         self._caches = caches
         self._timeout = timeout
@@ -64,96 +65,83 @@ class LocalEngine:
         self._hub = hub or Hub()
         self._models: dict[str, LocalModel] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="transformers")
-        self._cancels: set[threading.Event] = set()
+        # Waiting for one's turn is no silence of the model's, so turns are taken before the worker is asked.
+        self._turn = asyncio.Lock()
+        self._cancel = threading.Event()
 
     async def models(self) -> Sequence[ModelInfo]:
-        """The guide, and those others that are completely here."""
+        """The guide, every other that is a folder, and those from the hub that are completely here."""
         return await asyncio.to_thread(self._list)
 
     def _list(self) -> list[ModelInfo]:
-        found = []
-        for name in (GUIDE, *self._names):
-            folder = self._folder(name)
-            if folder is not None:
-                found.append(_describe(name, folder, name in self._models))
-        return found
+        folders = ((name, self._folder(name)) for name in self._names)
+        return [_describe(name, folder, name in self._models) for name, folder in folders if folder is not None]
 
     def _folder(self, name: str) -> Path | None:
         if name == GUIDE:
-            return self._guide if (self._guide / "config.json").is_file() else None
+            return self._guide_dir if self._guide_dir.is_dir() else None
         return self._hub.folder(name) if name in self._names else None
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """By the model's own tokenizer, once it is loaded."""
         loaded = self._models.get(model)
-        return loaded.count(text) if loaded else None
+        return None if loaded is None else await asyncio.to_thread(loaded.count, text)
 
     async def load(self, model: str, context_length: int) -> None:
-        await self._run(lambda: self._loaded(model))
-
-    async def close(self) -> None:
-        for cancel in self._cancels:
-            cancel.set()
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
-        self._models.clear()
+        """See `Engine.load`. The context length makes no difference here: a cache grows with its conversation."""
+        async with self._turn:
+            await self._run(lambda: self._loaded(model))
 
     async def unload(self, model: str) -> None:
-        """Give back a model's memory."""
-        await self._run(lambda: self._unload(model))
+        """Give back a model's memory, after the reply that it may be writing."""
+        async with self._turn:
+            await self._run(lambda: self._unload(model))
+
+    async def close(self) -> None:
+        """See `Engine.close`. A reply in progress ends with an error, a model being loaded is waited for."""
+        self._cancel.set()
+        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        for name in list(self._models):
+            self._unload(name)
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
-        """See `Engine.complete`."""
-        load_seconds = 0.0
+        """See `Engine.complete`. Closing it returns when the worker is free again, loading excepted."""
         if request.model not in self._models:
             yield Loading(self._speeds.of(f"{self.name}/{request.model}").load_seconds)
-            load_seconds = (await self._run(lambda: self._loaded(request.model))).load_seconds
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[_Piece] = asyncio.Queue()
-        cancel = threading.Event()
+        async with self._turn:
+            load_seconds = 0.0
+            if request.model not in self._models:
+                load_seconds = (await self._run(lambda: self._loaded(request.model))).load_seconds
+            loop = asyncio.get_running_loop()
+            events: asyncio.Queue[Reading | Delta | None] = asyncio.Queue()
+            self._cancel = cancel = threading.Event()
 
-        def tell(piece: _Piece) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            def emit(event: Reading | Delta) -> None:
+                loop.call_soon_threadsafe(events.put_nowait, event)
 
-        self._cancels.add(cancel)
-        work = asyncio.ensure_future(self._run(lambda: self._complete(request, cancel, tell)))
-        work.add_done_callback(lambda _: pieces.put_nowait(None))
-        splitter = ThinkSplitter()
-        try:
-            while (piece := await self._next(pieces)) is not None:
-                if isinstance(piece, str):
-                    for delta in splitter.feed(piece):
-                        yield delta
-                else:
-                    yield Reading(*piece, self._reading_seconds(request, *piece))
-            ended = await work
-            for delta in splitter.flush():
-                yield delta
-            usage = ended.usage
-            yield Done(
-                ended.finish_reason,
-                type(usage)(
-                    usage.prompt_tokens,
-                    usage.reply_tokens,
-                    load_seconds,
-                    usage.prompt_seconds,
-                    usage.generation_seconds,
-                    usage.cached_tokens,
-                ),
-            )
-        finally:
-            cancel.set()
-            self._cancels.discard(cancel)
-            await asyncio.shield(asyncio.wait({work}))
-            if not work.cancelled():
-                work.exception()  # looked at, so that nobody complains of it
+            work = asyncio.ensure_future(self._run(lambda: self._complete(request, cancel, emit)))
+            work.add_done_callback(lambda _: events.put_nowait(None))
+            try:
+                while (event := await self._next(events)) is not None:
+                    yield self._timed(request, event) if isinstance(event, Reading) else event
+                done = await work
+                yield replace(done, usage=replace(done.usage, load_seconds=load_seconds))
+            except Cancelled:
+                raise EngineFailed(engine=self.label, detail="the server is being stopped") from None
+            finally:
+                cancel.set()
+                await asyncio.shield(asyncio.wait({work}))
+                if not work.cancelled():
+                    work.exception()  # looked at, so that nobody complains of it
 
-    def _reading_seconds(self, request: CompletionRequest, processed: int, total: int) -> float:
-        return (total - processed) / self._speeds.of(f"{self.name}/{request.model}").prompt
+    def _timed(self, request: CompletionRequest, event: Reading) -> Reading:
+        left = (event.total or 0) - (event.processed or 0)
+        return replace(event, seconds_left=left / self._speeds.of(f"{self.name}/{request.model}").prompt)
 
-    async def _next(self, pieces: asyncio.Queue[_Piece]) -> _Piece:
+    async def _next(self, events: asyncio.Queue[Reading | Delta | None]) -> Reading | Delta | None:
         try:
             async with asyncio.timeout(self._timeout):
-                return await pieces.get()
+                return await events.get()
         except TimeoutError:
             raise EngineSilent(engine=self.label, seconds=self._timeout) from None
 
@@ -161,55 +149,54 @@ class LocalEngine:
         """Run `work` on the worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    # What follows runs on the worker thread.
+
     def _complete(
-        self, request: CompletionRequest, cancel: threading.Event, tell: Callable[[_Piece], None]
-    ) -> Completion:
+        self, request: CompletionRequest, cancel: threading.Event, emit: Callable[[Reading | Delta], None]
+    ) -> Done:
         model = self._loaded(request.model)
+        error: EngineError
         try:
-            return model.complete(
-                request, cancel=cancel, on_progress=lambda done, total: tell((done, total)), on_text=tell
-            )
+            return model.complete(request, cancel=cancel, emit=emit)
         except Cancelled:
             raise
         except Exception as problem:  # noqa: BLE001 - torch and transformers raise whatever they like
-            error = model.error(problem)
+            error = work_failure(model.name, problem)
+        # Only here the traceback is gone, and with it what its frames held.
+        if isinstance(error, OutOfMemory):
             model.forget()
-            raise error from (None if isinstance(problem, EngineError) else problem)
+            release(model.device)
+        raise error
 
     def _loaded(self, name: str) -> LocalModel:
-        """The model, loaded if it is not; on the worker thread."""
+        """The model, loaded if it is not."""
         if name not in self._models:
             folder = self._folder(name)
             if folder is None:
                 raise ModelMissing(engine=self.label, model=name, remedy=f"QWEN_MODEL={name}")
             for other in [known for known in self._models if GUIDE not in (known, name)]:
                 self._unload(other)
-            self._models[name] = LocalModel(name, folder, device=self._device, caches=self._caches)
+            self._models[name] = load_model(name, folder, device=self._device, caches=self._caches)
         return self._models[name]
 
     def _unload(self, name: str) -> None:
         model = self._models.pop(name, None)
         if model is not None:
             device = model.device
-            model.forget()
             del model
             release(device)
 
 
 def _describe(name: str, folder: Path, loaded: bool) -> ModelInfo:
-    """What the files say, read without torch."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}  # loading it says what is wrong
-    templates = (folder / "chat_template.jinja", folder / "tokenizer_config.json")
-    thinks = any("enable_thinking" in file.read_text(encoding="utf-8") for file in templates if file.is_file())
+    files = read_files(folder)
     return ModelInfo(
         engine=LocalEngine.name,
         name=name,
-        size=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-        family=str(config.get("model_type", "")),
-        context_length=config.get("max_position_embeddings"),
-        can_think=thinks,
+        size=files.size,
+        parameters=files.parameters_label,
+        family=files.family,
+        quantization=files.quantization,
+        context_length=files.context_length,
+        can_think=files.can_think,
         loaded=loaded,
     )

@@ -1,204 +1,147 @@
 """One model in this process: its weights, its tokenizer, and the key-value caches of the conversations it has.
 
-Everything here blocks and runs on the engine's worker thread; torch is imported when the first model is loaded.
+Everything here blocks and runs on the engine's worker thread, where torch is imported.
 """
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
-from app.engines.base import CompletionRequest, FinishReason, Usage
-from app.errors import EngineError, LocalModelsNotInstalled, ModelBroken, OutOfMemory, PromptTooLong
+from app.engines.base import CompletionRequest, Delta, Done, FinishReason, Reading, Usage
+from app.engines.local_cache import Conversation, ConversationCaches
+from app.engines.local_errors import LABEL, words
+from app.engines.local_text import TextStream
+from app.engines.reasoning import ThinkSplitter
+from app.errors import EngineRefused, PromptTooLong
 
-LABEL: Final = "transformers"
 # Tokens of the prompt read at once: Stop takes effect in between, and the page sees how far it is.
-_PREFILL: Final = 64
-# Weights above this size in parameters are kept in 16 bits also on a CPU, for the sake of memory.
-_SMALL: Final = 300_000_000
-_MEMORY_WORDS: Final = ("out of memory", "not enough memory", "can't allocate memory")
+PREFILL: Final = 64
+_THINK: Final = "<think>"
+
+Emit = Callable[[Reading | Delta], None]
 
 
 class Cancelled(Exception):
     """The completion was given up by its reader."""
 
 
-@dataclass(slots=True)
-class Conversation:
-    """A key-value cache, and the token ids whose keys and values it holds."""
-
-    cache: Any
-    ids: list[int] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """How a completion ended."""
+class _Sampling:
+    """What the model's own generation_config.json says and a request does not."""
 
-    finish_reason: FinishReason
-    usage: Usage
+    end_ids: tuple[int, ...]
+    pad_id: int
+    top_k: int
+    repetition_penalty: float
 
 
 class LocalModel:
-    """A causal chat model, loaded.
+    """A causal chat model, loaded. Made by `local_loading.load_model`.
 
-    Args:
-        name: what users call it.
-        folder: with config, weights and tokenizer; nothing is fetched.
-        device: auto, cpu, cuda or mps.
-        caches: conversations whose cache is kept, the one unused longest goes first.
-
-    Raises:
-        LocalModelsNotInstalled: torch or transformers is missing.
-        ModelBroken: the folder holds no model that can be loaded.
-        OutOfMemory: there is not enough memory for it.
+    Attributes:
+        device: where it is: `cpu`, `cuda` or `mps`.
+        load_seconds: what loading it took.
+        context_length: the most tokens that it was made for, None where it does not say.
     """
 
-    def __init__(self, name: str, folder: Path, *, device: str, caches: int) -> None:
-        try:
-            import torch
-            from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-        except ImportError as problem:
-            raise LocalModelsNotInstalled(engine=LABEL, detail=str(problem)) from None
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, device: str, caches: int, load_seconds: float) -> None:
+        from transformers import DynamicCache, GenerationConfig
+
         self.name = name
-        self.device = _device(device)
-        self._caches = caches
-        self._conversations: OrderedDict[str, Conversation] = OrderedDict()
-        began = time.monotonic()
-        try:
-            self._config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, dtype=self._dtype(folder)
-            ).to(self.device)
-            self._model.eval()
-            self._defaults = self._model.generation_config
-        except Exception as problem:  # noqa: BLE001 - each library on the way has its own errors for a broken file
-            raise self.error(problem) from None
-        self._generation_config = GenerationConfig
-        self._torch = torch
-        self._end_ids = _end_ids(self._defaults.eos_token_id, self._tokenizer.eos_token_id)
-        self.load_seconds = time.monotonic() - began
-        self.context_length = int(getattr(self._config, "max_position_embeddings", 0) or 0)
-
-    def _dtype(self, folder: Path) -> Any:
-        """float32 for a small model on a CPU, where it is faster; what the files say elsewhere."""
-        import torch
-
-        bytes_on_disk = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        return torch.float32 if self.device == "cpu" and bytes_on_disk < 2 * _SMALL else "auto"
-
-    def error(self, problem: Exception) -> EngineError:
-        """The typed error for what torch or transformers has raised."""
-        if isinstance(problem, EngineError):
-            return problem
-        words = " ".join(str(problem).split())
-        if isinstance(problem, MemoryError) or any(sign in words.lower() for sign in _MEMORY_WORDS):
-            return OutOfMemory(engine=LABEL, model=self.name)
-        return ModelBroken(engine=LABEL, model=self.name, detail=words[:200] or type(problem).__name__)
+        self.device = device
+        self.load_seconds = load_seconds
+        config = model.config.get_text_config()
+        self.context_length: int | None = getattr(config, "max_position_embeddings", None)
+        self._model = model
+        self._tokenizer = tokenizer
+        # Fast tokenizers refuse a second thread with an error ("Already borrowed").
+        self._tokenizing = threading.Lock()
+        self._caches = ConversationCaches(lambda: DynamicCache(config=model.config), caches)
+        self._sampling = _sampling(model.generation_config, tokenizer)
+        # What is not asked for stays off, whatever the file says: several beams, for one, can't be streamed.
+        model.generation_config = GenerationConfig()
 
     def count(self, text: str) -> int:
-        """Tokens of `text`."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Tokens of `text`. May be called from any thread."""
+        return len(self._tokenize(text))
 
-    def complete(
-        self,
-        request: CompletionRequest,
-        *,
-        cancel: threading.Event,
-        on_progress: Callable[[int, int], None],
-        on_text: Callable[[str], None],
-    ) -> Completion:
+    def _tokenize(self, text: str) -> list[int]:
+        with self._tokenizing:
+            return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def complete(self, request: CompletionRequest, *, cancel: threading.Event, emit: Emit) -> Done:
         """Answer a request.
 
         Args:
             request: what was asked.
             cancel: set by the reader to give it up.
-            on_progress: called with tokens read and tokens in all while the prompt is read.
-            on_text: called with each piece of the reply.
+            emit: called with the progress of reading, then with the reply's pieces.
 
         Raises:
             Cancelled: it was given up.
             PromptTooLong: the prompt leaves no room for a reply.
+            EngineRefused: the chat template does not take these messages.
         """
-        ids = self._render(request)
+        prompt = self._render(request)
+        ids = self._tokenize(prompt)
         limit = min(request.context_length, self.context_length or request.context_length)
-        if len(ids) >= limit:
+        if len(ids) + 1 > limit:
             raise PromptTooLong(engine=LABEL, tokens=len(ids), limit=limit)
-        conversation, cached = self._conversation(request.conversation, ids)
+        conversation = self._caches.take(request.conversation, ids)
+        cached = len(conversation.ids)
         began = time.monotonic()
         try:
-            self._read(conversation, ids, cancel, on_progress)
-            read = time.monotonic()
-            reply, reason = self._write(
-                conversation, ids, min(request.options.max_tokens, limit - len(ids)), request, cancel, on_text
-            )
+            self._read(conversation, ids, cancel, emit)
         except Cancelled:
-            raise  # in between two pieces: the cache holds what `conversation.ids` says
-        except BaseException:
-            # Whether the cache and the ids agree is not known any more, and a wrong cache gives wrong text in silence.
-            self._conversations.pop(request.conversation or "", None)
+            self._caches.keep(request.conversation, conversation)
             raise
-        now = time.monotonic()
-        held = conversation.cache.get_seq_length()
-        conversation.ids = (ids + reply)[:held]
+        read = time.monotonic()
+        splitter = ThinkSplitter(inside=prompt.rstrip().endswith(_THINK))
+
+        def split(text: str) -> None:
+            for delta in splitter.feed(text):
+                emit(delta)
+
+        max_tokens = min(request.options.max_tokens, limit - len(ids))
+        reply, reason = self._write(conversation, ids, max_tokens, request, cancel, split)
+        ended = time.monotonic()
+        # The last token was sampled, but not read any more.
+        conversation.ids = ids + reply[:-1]
+        self._caches.keep(request.conversation, conversation)
         if cancel.is_set():
             raise Cancelled
-        return Completion(reason, Usage(len(ids), len(reply), 0.0, read - began, now - read, cached_tokens=cached))
+        for delta in splitter.flush():
+            emit(delta)
+        return Done(reason, Usage(len(ids), len(reply), 0.0, read - began, ended - read, cached))
 
-    def _render(self, request: CompletionRequest) -> list[int]:
+    def _render(self, request: CompletionRequest) -> str:
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
-        rendered = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, enable_thinking=request.options.think
-        )
-        return list(rendered["input_ids"])
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=request.options.think
+            )
+        except Exception as problem:  # noqa: BLE001 - templates raise what they like, e.g. for a system message
+            raise EngineRefused(engine=LABEL, detail=words(problem)) from None
+        return str(text)
 
-    def _conversation(self, name: str | None, ids: Sequence[int]) -> tuple[Conversation, int]:
-        """The cache for a conversation, cut back to what it shares with the new prompt, and how many tokens that is."""
-        from transformers import DynamicCache
-
-        known = self._conversations.pop(name, None) if name is not None else None
-        if known is not None:
-            shared = 0
-            for have, want in zip(known.ids, ids[:-1], strict=False):  # the last token is always read anew
-                if have != want:
-                    break
-                shared += 1
-            extra = known.cache.get_seq_length() - shared
-            if extra > 0:
-                known.cache.crop(-extra)  # a negative number of tokens to remove
-            known.ids = list(ids[:shared])
-            if known.cache.get_seq_length() != shared:  # a cache that cannot be cut (sliding attention) starts anew
-                known = None
-        conversation = known or Conversation(DynamicCache(config=self._config))
-        if name is not None:
-            self._conversations[name] = conversation
-            while len(self._conversations) > self._caches:
-                self._conversations.popitem(last=False)
-        return conversation, len(conversation.ids)
-
-    def _read(
-        self,
-        conversation: Conversation,
-        ids: list[int],
-        cancel: threading.Event,
-        on_progress: Callable[[int, int], None],
-    ) -> None:
+    def _read(self, conversation: Conversation, ids: list[int], cancel: threading.Event, emit: Emit) -> None:
         """Read all of the prompt but its last token, piece by piece."""
-        torch = self._torch
-        at, end = len(conversation.ids), len(ids) - 1
+        import torch
+
+        end = len(ids) - 1
         with torch.inference_mode():
-            while at < end:
+            while True:
+                at = len(conversation.ids)
+                emit(Reading(at, len(ids)))
                 if cancel.is_set():
                     raise Cancelled
-                on_progress(at, len(ids))
-                piece = ids[at : min(at + _PREFILL, end)]
+                if at == end:
+                    return
+                piece = ids[at : min(at + PREFILL, end)]
                 self._model(
                     input_ids=torch.tensor([piece], device=self.device),
                     attention_mask=torch.ones(1, at + len(piece), dtype=torch.long, device=self.device),
@@ -206,8 +149,7 @@ class LocalModel:
                     use_cache=True,
                     logits_to_keep=1,
                 )
-                at += len(piece)
-                conversation.ids = ids[:at]
+                conversation.ids = ids[: at + len(piece)]
 
     def _write(
         self,
@@ -218,20 +160,23 @@ class LocalModel:
         cancel: threading.Event,
         on_text: Callable[[str], None],
     ) -> tuple[list[int], FinishReason]:
-        from transformers import StoppingCriteriaList
+        """Read the prompt's last token and write the reply.
 
-        torch = self._torch
-        text = _TextStream(self._tokenizer, self._end_ids, on_text)
-        options = request.options
+        Returns:
+            The reply's tokens, at least one, the one that ended it included; and why it ended.
+        """
+        import torch
+        from transformers import GenerationConfig, StoppingCriteriaList
+
+        own, options = self._sampling, request.options
         sampled = options.temperature > 0
-        sampling = {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0} if sampled else {}
-        config = self._generation_config(
+        config = GenerationConfig(
             max_new_tokens=max_tokens,
             do_sample=sampled,
-            eos_token_id=sorted(self._end_ids) or None,
-            pad_token_id=self._tokenizer.pad_token_id or next(iter(sorted(self._end_ids)), 0),
-            repetition_penalty=getattr(self._defaults, "repetition_penalty", None) or 1.0,
-            **sampling,
+            eos_token_id=list(own.end_ids) or None,
+            pad_token_id=own.pad_id,
+            repetition_penalty=own.repetition_penalty,
+            **({"temperature": options.temperature, "top_p": options.top_p, "top_k": own.top_k} if sampled else {}),
         )
 
         def given_up(input_ids: Any, scores: Any, **_: Any) -> Any:
@@ -244,74 +189,26 @@ class LocalModel:
                 past_key_values=conversation.cache,
                 generation_config=config,
                 stopping_criteria=StoppingCriteriaList([given_up]),
-                streamer=text,
+                streamer=TextStream(self._tokenizer, on_text),
             )
         reply = output[0, len(ids) :].tolist()
-        return reply, "stop" if reply and reply[-1] in self._end_ids else "length"
+        return reply, "stop" if reply[-1] in own.end_ids else "length"
 
     def forget(self) -> None:
-        """Give back the memory of all caches."""
-        self._conversations.clear()
-        release(self.device)
+        """Drop the caches of all conversations."""
+        self._caches.clear()
 
 
-class _TextStream:
-    """A streamer for `generate`: passes on text as soon as it is whole, however its bytes fall on tokens."""
-
-    def __init__(self, tokenizer: Any, end_ids: frozenset[int], on_text: Callable[[str], None]) -> None:
-        self._tokenizer = tokenizer
-        self._end_ids = end_ids
-        self._on_text = on_text
-        self._ids: list[int] = []
-        self._said = 0
-        self._prompt_seen = False
-
-    def put(self, value: Any) -> None:
-        """Take the next ids; the first call brings the prompt."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        self._ids += [token for token in value.flatten().tolist() if token not in self._end_ids]
-        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        # A character whose bytes are not all there yet is decoded as U+FFFD.
-        if not text.endswith("\ufffd"):
-            self._say(text)
-
-    def end(self) -> None:
-        self._say(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-
-    def _say(self, text: str) -> None:
-        if len(text) > self._said:
-            self._on_text(text[self._said :])
-            self._said = len(text)
-        # What stands before a line's end cannot change any more: keep the text short, or decoding is quadratic.
-        if text.endswith("\n"):
-            self._ids, self._said = [], 0
+def _sampling(defaults: Any, tokenizer: Any) -> _Sampling:
+    ends = sorted({*_ids(defaults.eos_token_id), *_ids(tokenizer.eos_token_id)})
+    pads = (*_ids(tokenizer.pad_token_id), *ends, 0)
+    return _Sampling(
+        end_ids=tuple(ends),
+        pad_id=pads[0],
+        top_k=getattr(defaults, "top_k", None) or 0,  # 0: off
+        repetition_penalty=getattr(defaults, "repetition_penalty", None) or 1.0,
+    )
 
 
-def release(device: str) -> None:
-    """Give back memory that torch holds for later."""
-    import torch
-
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    elif device == "mps":
-        torch.mps.empty_cache()
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _end_ids(*found: int | Sequence[int] | None) -> frozenset[int]:
-    ids: set[int] = set()
-    for some in found:
-        ids |= set() if some is None else {some} if isinstance(some, int) else set(some)
-    return frozenset(ids)
+def _ids(found: int | Sequence[int] | None) -> tuple[int, ...]:
+    return () if found is None else (found,) if isinstance(found, int) else tuple(found)
