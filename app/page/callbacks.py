@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Final
 
 import chainlit as cl
 from chainlit.action import Action
 from chainlit.config import config
 from chainlit.context import context, init_ws_context
 from chainlit.server import sio
-from chainlit.session import WebsocketSession
+from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.types import MessagePayload, Starter, ThreadDict
 from chainlit.utils import wrap_user_function
 
@@ -26,6 +25,9 @@ from app.page.visit import Visit
 from app.page.visitor import visitor_from_headers
 
 log = logging.getLogger(__name__)
+
+# The attribute of Chainlit's session that holds our visit, so that it lives exactly as long.
+_VISIT: Final = "_chainlit_ollama_visit"
 
 
 class Page:
@@ -52,7 +54,6 @@ class Page:
         self._store = store
         self._preferences = preferences
         self._away_seconds = away_seconds
-        self._visits: WeakKeyDictionary[WebsocketSession, Visit] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def register(self) -> None:
@@ -76,7 +77,7 @@ class Page:
 
     async def close(self) -> None:
         """Stop what is being written, and wait until it is stored."""
-        tasks = [visit.answering for visit in list(self._visits.values()) if visit.answering is not None]
+        tasks = [visit.answering for visit in _visits() if visit.answering is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -84,10 +85,10 @@ class Page:
 
     async def _visit(self, session: WebsocketSession) -> Visit:
         """The visit of a session, with what its visitor has set before."""
-        visit = self._visits.get(session)
+        visit = _visit_of(session)
         if visit is None:
             visit = Visit(session, self._chat, self._store, self._preferences)
-            self._visits[session] = visit
+            setattr(session, _VISIT, visit)
             if session.user is not None:
                 kept = await self._store.load_preferences(session.user.identifier)
                 visit.preferences, _ = visit.preferences.changed(kept, visit.language)
@@ -105,8 +106,8 @@ class Page:
         session = _session()
         visit = self._left_behind(thread["id"])
         if visit is not None:
-            del self._visits[visit.session]
-            self._visits[session] = visit
+            delattr(visit.session, _VISIT)
+            setattr(session, _VISIT, visit)
             thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
         else:
             visit = await self._visit(session)
@@ -115,9 +116,9 @@ class Page:
 
     def _left_behind(self, thread_id: str) -> Visit | None:
         """A visit to that conversation whose page is gone while its reply is still being written."""
-        for session, visit in self._visits.items():
-            gone = not sio.manager.is_connected(session.socket_id, "/")
-            if session.thread_id == thread_id and visit.answering is not None and gone:
+        for visit in _visits():
+            gone = not sio.manager.is_connected(visit.session.socket_id, "/")
+            if visit.session.thread_id == thread_id and visit.answering is not None and gone:
                 return visit
         return None
 
@@ -136,7 +137,7 @@ class Page:
 
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
-        visit = self._visits.get(session) if session else None
+        visit = _visit_of(session)
         if visit is not None:
             visit.stop()
 
@@ -153,14 +154,13 @@ class Page:
 
     async def _on_write_failed(self) -> None:
         """Tell the page whose write it was, once: the chat goes on, but is not being kept."""
-        session = context.session
-        visit = self._visits.get(session) if isinstance(session, WebsocketSession) else None
+        visit = _visit_of(context.session)
         if visit is not None:
             await visit.tell_not_kept()
 
     async def _on_disconnect(self) -> None:
         session = _session()
-        visit = self._visits.get(session)
+        visit = _visit_of(session)
         if visit is not None and visit.answering is not None:
             self._start(self._stop_when_away(visit, session.socket_id))
 
@@ -176,7 +176,7 @@ class Page:
         task.add_done_callback(self._tasks.discard)
 
     def _for_all(self, show: Callable[[Visit], Coroutine[Any, Any, None]]) -> None:
-        for visit in list(self._visits.values()):
+        for visit in _visits():
             self._start(show(visit))
 
     async def _show_state(self, visit: Visit) -> None:
@@ -187,6 +187,15 @@ class Page:
 
     async def _show_settings(self, visit: Visit) -> None:
         await visit.show_settings(self._chat.catalog.known, self._finder.current.model)
+
+
+def _visit_of(session: object) -> Visit | None:
+    return getattr(session, _VISIT, None)
+
+
+def _visits() -> list[Visit]:
+    """Those of all sessions that Chainlit knows."""
+    return [visit for session in list(ws_sessions_id.values()) if (visit := _visit_of(session)) is not None]
 
 
 def _session() -> WebsocketSession:
