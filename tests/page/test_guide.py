@@ -48,8 +48,7 @@ def test_the_guides_reply_can_be_stopped_and_the_next_one_is_whole(site: Program
     chat = visit(site)
     chat.say("How do I run it?")
     chat.page.locator(".ai-message .prose").wait_for()
-    if chat.page.locator("#stop-button").count():
-        chat.page.locator("#stop-button").click()
+    chat.page.evaluate("document.querySelector('#stop-button')?.click()")  # a fast machine may have finished
     chat.page.locator('[data-phase="stopped"], [data-phase="finished"]').wait_for()
     assert "make run" in chat.ask("How do I start the program?")
 
