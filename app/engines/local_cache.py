@@ -68,13 +68,18 @@ class ConversationCaches:
 
 
 def _crop(cache: Cache, extra: int) -> bool:
-    """Remove the last `extra` tokens; False where that can't be done.
+    """Remove the last `extra` tokens; False where that can't be done, and the cache is of no use any more.
 
-    A sliding window has forgotten what would have to come back, and a recurrent state can't be run backwards.
+    A sliding window has forgotten what would have to come back, and a recurrent state can't be run backwards:
+    transformers says so by `is_croppable`, or by a RuntimeError when some layers may already be cut.
     """
     if extra == 0:
         return True
-    if any(cache.is_sliding) or not cache.is_croppable:
+    length = cache.get_seq_length() - extra
+    if not cache.is_croppable:
         return False
-    cache.crop(-extra)  # a number of tokens to remove, negative
-    return True
+    try:
+        cache.crop(-extra)  # a number of tokens to remove, negative
+    except RuntimeError:
+        return False
+    return bool(cache.get_seq_length() == length)

@@ -21,10 +21,10 @@ from tests.local import ask, before_each_step, request
 class FakeCache:
     """transformers' DynamicCache as far as it is used: it knows what was written to it, and how it may be cut."""
 
-    def __init__(self, *, is_croppable: bool = True, sliding: bool = False) -> None:
+    def __init__(self, *, is_croppable: bool = True, forgets: bool = False) -> None:
         self.holds: list[int] = []
         self.is_croppable = is_croppable
-        self.is_sliding = [sliding]
+        self.forgets = forgets
 
     def get_seq_length(self) -> int:
         return len(self.holds)
@@ -32,6 +32,8 @@ class FakeCache:
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove >= 0:
             raise ValueError("a negative number of tokens")
+        if self.forgets or not self.is_croppable:
+            raise RuntimeError("the layer does not track past states")
         del self.holds[tokens_to_remove:]
 
 
@@ -72,7 +74,7 @@ def test_a_cache_is_nobodys_while_it_is_in_use() -> None:
     assert len(caches) == 0
 
 
-@pytest.mark.parametrize("nature", [{"is_croppable": False}, {"sliding": True}])
+@pytest.mark.parametrize("nature", [{"is_croppable": False}, {"forgets": True}])
 def test_a_cache_that_cannot_be_cut_is_used_as_it_is_or_not_at_all(nature: dict[str, bool]) -> None:
     caches = ConversationCaches(lambda: FakeCache(**nature), 2)
     conversation = caches.take("a", [1, 2, 3])
