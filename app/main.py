@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         engines.append(
             LocalEngine(
                 GUIDE_DIR,
-                settings.qwen_models,
+                settings.local_models,
                 device=settings.device,
                 caches=settings.local_caches,
                 timeout=settings.timeout,
@@ -106,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
     wishes = Wishes(
         model=settings.model,
         ollama_model=settings.ollama_model,
-        qwen_models=settings.qwen_models,
+        qwen_models=settings.local_models,
         ollama_url=settings.ollama_host,
         vllm_url=settings.vllm_url,
         local=local,

@@ -199,9 +199,13 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def qwen_models(self) -> tuple[str, ...]:
-        """Hub names and folders of QWEN_MODEL."""
-        return tuple(part.strip() for part in self.qwen_model.split(",") if part.strip())
+    def local_models(self) -> tuple[str, ...]:
+        """Hub names and folders of QWEN_MODEL, and MODEL if that is one."""
+        names = [part.strip() for part in self.qwen_model.split(",") if part.strip()]
+        named = self.model.removeprefix("transformers/")
+        if "/" in named and not named.startswith(("ollama/", "vllm/")):
+            names.append(named)
+        return tuple(dict.fromkeys(names))
 
     @property
     def aliases(self) -> dict[str, str]:

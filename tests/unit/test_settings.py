@@ -91,8 +91,29 @@ def test_the_env_file_is_read(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=8123\nQWEN_MODEL=a/b, c\nMODEL_ALIASES=fast=ollama/x\n", encoding="utf-8")
     settings = read_settings()
     assert settings.port == 8123
-    assert settings.qwen_models == ("a/b", "c")
+    assert settings.local_models == ("a/b", "c")
     assert settings.aliases == {"fast": "ollama/x"}
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("guide", ("a/b",)),
+        ("gemma2:2b", ("a/b",)),
+        ("ollama/gemma2:2b", ("a/b",)),
+        ("vllm/x/y", ("a/b",)),
+        ("x/y", ("a/b", "x/y")),
+        ("transformers/x/y", ("a/b", "x/y")),
+        ("/models/mine", ("a/b", "/models/mine")),
+        ("a/b", ("a/b",)),
+    ],
+)
+def test_a_model_of_the_hub_or_a_folder_is_offered_by_transformers(
+    monkeypatch: pytest.MonkeyPatch, model: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("QWEN_MODEL", "a/b")
+    monkeypatch.setenv("MODEL", model)
+    assert read_settings().local_models == names
 
 
 def test_an_empty_value_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
