@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 from app.engines.base import ModelInfo, Progress
 from app.engines.catalog import Catalog
-from app.errors import ChatError, EngineError, UnknownModel
+from app.errors import ChatError, EngineError, EngineFailed, UnknownModel
 from app.progress import DownloadBar
 
 log = logging.getLogger(__name__)
@@ -218,14 +218,21 @@ class DefaultModelFinder:
             self._failures = 0
             self._set(replace(self.current, download=None, problem=None))
         except EngineError as problem:
-            pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
-            self._failures += 1
-            self._retry_at = self._clock() + pause
-            log.warning("MODELS %s could not be downloaded, next try in %d s: %s", model, pause, problem)
-            self._set(replace(self.current, download=None, problem=problem))
+            self._failed(model, problem)
+        except Exception as crash:
+            log.exception("MODELS the download of %s broke", model)
+            self._failed(model, EngineFailed(engine="chainlit-ollama", detail=str(crash) or type(crash).__name__))
         finally:
             self._task = None
             self._look_again.set()
+
+    def _failed(self, model: str, problem: EngineError) -> None:
+        """Say so, and try again after a pause that grows with each failure."""
+        pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
+        self._failures += 1
+        self._retry_at = self._clock() + pause
+        log.warning("MODELS %s could not be downloaded, next try in %d s: %s", model, pause, problem)
+        self._set(replace(self.current, download=None, problem=problem))
 
     def _set(self, new: DefaultModel) -> None:
         old, self.current = self.current, new

@@ -136,6 +136,20 @@ async def test_without_a_network_the_guide_answers_and_the_download_is_tried_aga
     await world.until(lambda: len(world.hub.asked) == 2)
 
 
+async def test_a_download_that_breaks_in_an_unforeseen_way_is_not_tried_again_at_once() -> None:
+    world = World()
+
+    def broken(_: str) -> None:
+        raise FileNotFoundError("gone")
+
+    world.hub.arrive = broken
+    world.hub.go_on.set()
+    await world.until(lambda: world.finder.current.problem is not None)
+    for _ in range(5):
+        await world.finder.look()
+    assert len(world.hub.asked) == 1
+
+
 async def test_an_ollama_that_is_started_later_is_noticed() -> None:
     world = World()
     world.hub.arrive = None
