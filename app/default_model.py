@@ -7,7 +7,9 @@ MODEL, if set, skips the search. Otherwise the first of these that is there:
 3. a QWEN_MODEL through transformers, downloaded once;
 4. the built-in guide, also until one of the others is ready.
 
-The search goes on while the server runs: an Ollama that is started later is noticed.
+The search goes on while the server runs: an Ollama that is started later is noticed. A server that has answered
+and does not at the moment (it is started anew, or too busy) keeps its place: the guide could not go on with the
+conversations that were held with its model.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class DefaultModel:
         model: None: none is there at all.
         reason: which step of the search found it.
         wanted: the model of MODEL, where it is not there and `model` stands in for it.
+        away: why the server that runs `model` does not answer at the moment.
         ollama_up: whether an Ollama answered.
         download: what is being downloaded to answer in its place, if anything.
         problem: why the last download failed.
@@ -69,6 +72,7 @@ class DefaultModel:
     model: ModelInfo | None = None
     reason: Reason = "nothing"
     wanted: str = ""
+    away: EngineError | None = None
     ollama_up: bool = False
     download: Download | None = None
     problem: ChatError | None = None
@@ -145,8 +149,12 @@ class DefaultModelFinder:
         """Search until cancelled."""
         try:
             while True:
-                await self.look()
-                settled = self.current.reason in ("vllm", "ollama", "set") and not self.current.wanted
+                try:
+                    await self.look()
+                except Exception:
+                    log.exception("MODELS the search broke, it goes on")
+                now = self.current
+                settled = now.reason in ("vllm", "ollama", "set") and not now.wanted and now.away is None
                 self._look_again.clear()
                 try:
                     async with asyncio.timeout(self._settled_poll if settled else _POLL):
@@ -161,11 +169,17 @@ class DefaultModelFinder:
         """Look at the engines once, choose, and start what has to be downloaded."""
         models = await self._catalog.models(fresh=True)
         ollama_up = OLLAMA in self._catalog.engines and OLLAMA not in self._catalog.problems
-        choice = await self._named() if self.wishes.model else self._search(models)
+        choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
         wanted = self._missing(models, choice, ollama_up)
         self._set(replace(choice, ollama_up=ollama_up, download=self.current.download, problem=self.current.problem))
         if wanted and self._task is None and self._clock() >= self._retry_at:
             self._task = asyncio.create_task(self._bring(*wanted))
+
+    def _kept(self) -> DefaultModel | None:
+        """The choice made before, while the server that runs it does not answer."""
+        model = self.current.model
+        problem = self._catalog.problems.get(model.engine) if model and model.engine in _SERVERS else None
+        return replace(self.current, away=problem) if problem else None
 
     async def _named(self) -> DefaultModel:
         try:
@@ -191,6 +205,8 @@ class DefaultModelFinder:
 
     def _missing(self, models: Sequence[ModelInfo], choice: DefaultModel, ollama_up: bool) -> tuple[str, Puller] | None:
         """What should be brought, and by whom."""
+        if choice.away is not None:
+            return None
         if choice.wanted:
             engine, _, name = choice.wanted.partition("/")
             if ollama_up and (engine == OLLAMA or not name):

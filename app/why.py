@@ -24,6 +24,8 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
     "en": {
         "answers": "{model} answers.",
         "nothing": "No model can answer yet.",
+        "away": "{model} is not reachable at the moment.",
+        "back": "{away} It is looked for every few seconds and answers again as soon as it is back.",
         "guide": "The built-in guide answers: a tiny model that only knows this program.",
         "set": "It is set by MODEL. Without MODEL the server looks for the best one by itself.",
         "stand_in": "MODEL={wanted} is not here, so this one stands in for it. Correct MODEL, or get that model.",
@@ -42,6 +44,8 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
     "ru": {
         "answers": "Отвечает {model}.",
         "nothing": "Пока ни одна модель не готова отвечать.",
+        "away": "Модель {model} сейчас недоступна.",
+        "back": "{away} Сервер проверяет это каждые несколько секунд и ответит, как только связь вернётся.",
         "guide": "Отвечает встроенный гид: крошечная модель, которая знает только эту программу.",
         "set": "Так задано переменной MODEL. Без неё сервер сам найдёт лучшую модель.",
         "stand_in": "Модели MODEL={wanted} здесь нет, пока отвечает эта. Исправьте MODEL или скачайте ту модель.",
@@ -76,17 +80,23 @@ def explain(default: DefaultModel, wishes: Wishes, language: Language) -> Explan
         "ollama_model": wishes.ollama_model,
         "download": default.download.model if default.download else "",
         "problem": default.problem.sentence(language) if default.problem else "",
+        "away": default.away.sentence(language) if default.away else "",
     }
     texts = _TEXTS[language]
-    headline = default.reason if default.reason in ("guide", "nothing") else "answers"
+    if default.away:
+        headline = "away"
+    else:
+        headline = default.reason if default.reason in ("guide", "nothing") else "answers"
     details = [texts[key].format(**places) for key in _detail_keys(default, wishes)]
-    lacking = default.reason in ("guide", "nothing") or bool(default.wanted)
+    lacking = default.reason in ("guide", "nothing") or bool(default.wanted or default.away)
     return Explanation(texts[headline].format(**places), tuple(details), "warning" if lacking else "info")
 
 
 def _detail_keys(default: DefaultModel, wishes: Wishes) -> list[str]:
     keys: list[str] = []
-    if default.wanted:
+    if default.away:
+        keys.append("back")
+    elif default.wanted:
         keys.append("stand_in")
     elif default.reason not in ("guide", "nothing"):
         keys.append(default.reason)

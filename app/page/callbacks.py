@@ -133,7 +133,8 @@ class Page:
 
     async def _on_retry(self, action: Action) -> None:
         visit = await self._visit(_session())
-        self._start(visit.retry(str(action.payload.get("message_id", "")), await self._finder.model()))
+        message_id = str(action.payload.get("message_id", ""))
+        self._start(_stoppable(visit, visit.retry(message_id, await self._finder.model())))
 
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
@@ -150,7 +151,7 @@ class Page:
         if not visit.knows(message.id):
             return
         await message.update()
-        self._start(visit.ask(message, await self._finder.model()))
+        self._start(_stoppable(visit, visit.ask(message, await self._finder.model())))
 
     async def _on_write_failed(self) -> None:
         """Tell the page whose write it was, once: the chat goes on, but is not being kept."""
@@ -187,6 +188,15 @@ class Page:
 
     async def _show_settings(self, visit: Visit) -> None:
         await visit.show_settings(self._chat.catalog.known, self._finder.current.model)
+
+
+async def _stoppable(visit: Visit, work: Coroutine[Any, Any, None]) -> None:
+    """Show Stop while `work` goes on, as Chainlit does for a message."""
+    await visit.emitter.task_start()
+    try:
+        await work
+    finally:
+        await visit.emitter.task_end()
 
 
 def _visit_of(session: object) -> Visit | None:

@@ -145,13 +145,11 @@ class Visit:
             language=self.language,
             on_first_text=first_text,
         )
-        await emitter.task_start()
         try:
             await view.show()
         finally:
             self._view = None
             turn_steps.replies = replaces + view.step_ids
-            await emitter.task_end()
         for message in turn.counted.values():
             await self._store.save_tokens(message.id, message.tokens)
 

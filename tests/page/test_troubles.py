@@ -30,10 +30,13 @@ def test_an_ollama_that_goes_away_is_told_and_one_that_comes_back_is_used(visit:
         chat.say("!echo anybody")
         chat.page.get_by_test_id("retry").last.wait_for()
         assert re.search(r"does not answer|no model", chat.replies()[-1])
+        banner = chat.page.get_by_test_id("status-banner")
+        expect(banner).to_contain_text("gemma2:2b is not reachable at the moment", timeout=PATIENCE)
         with fake_ollama(tmp_path, "--speedup", "100", port=port):
             chat.page.get_by_test_id("retry").last.click()
             chat.page.locator(".ai-message .prose", has_text="anybody").wait_for()
             assert chat.replies()[0] == "before"
+            expect(banner).to_contain_text("gemma2:2b answers", timeout=PATIENCE)
     finally:
         site_manager.__exit__(None, None, None)
 
@@ -51,15 +54,15 @@ def test_an_ollama_that_hangs_is_given_up_after_the_limit(visit: Visit, tmp_path
 
 
 def test_a_pull_is_shown_on_the_page_and_the_model_answers_when_it_is_there(visit: Visit, tmp_path: Path) -> None:
-    with (
-        fake_ollama(tmp_path, "--models", "", "--speedup", "2") as ollama,
-        server(tmp_path, OLLAMA_HOST=ollama.url) as site,
-    ):
+    port = free_port()
+    with server(tmp_path, OLLAMA_HOST=f"http://127.0.0.1:{port}") as site:
         chat = visit(site)
         banner = chat.page.get_by_test_id("status-banner")
-        expect(banner.get_by_role("progressbar")).to_be_visible(timeout=PATIENCE)
-        expect(banner).to_contain_text("gemma2:2b answers", timeout=PATIENCE)
-        assert chat.ask("!echo at last") == "at last"
+        expect(banner).to_contain_text("The built-in guide answers", timeout=PATIENCE)
+        with fake_ollama(tmp_path, "--models", "", "--speedup", "2", port=port):
+            expect(banner.get_by_role("progressbar")).to_be_visible(timeout=PATIENCE)
+            expect(banner).to_contain_text("gemma2:2b answers", timeout=PATIENCE)
+            assert chat.ask("!echo at last") == "at last"
         assert "downloading gemma2:2b" in site.text()
 
 

@@ -160,6 +160,32 @@ async def test_an_ollama_that_is_started_later_is_noticed() -> None:
     assert world.answers == "ollama/gemma2:2b"
 
 
+@pytest.mark.parametrize("model", ["", "ollama/gemma2:2b"])
+async def test_an_ollama_that_is_away_for_a_while_keeps_its_place(model: str) -> None:
+    world = World(model=model, ollama=["gemma2:2b"])
+    await world.finder.look()
+    world.ollama.problem = DOWN
+    await world.finder.look()
+    assert world.answers == "ollama/gemma2:2b"
+    assert world.finder.current.away is DOWN
+    assert world.pull.asked == world.hub.asked == []
+    world.ollama.problem = None
+    await world.finder.look()
+    assert world.finder.current.away is None
+    assert world.answers == "ollama/gemma2:2b"
+
+
+async def test_an_ollama_that_comes_back_without_its_model_is_searched_anew() -> None:
+    world = World(ollama=["gemma2:2b"])
+    await world.finder.look()
+    world.ollama.problem = DOWN
+    await world.finder.look()
+    world.ollama.problem = None
+    world.ollama.names[:] = ["phi3:latest"]
+    await world.finder.look()
+    assert world.answers == "ollama/phi3:latest"
+
+
 @pytest.mark.parametrize("name", ["guide", "transformers/guide", "phi3"])
 async def test_model_skips_the_search(name: str) -> None:
     world = World(model=name, ollama=["gemma2:2b", "phi3:latest"])
@@ -196,6 +222,12 @@ async def test_when_there_was_no_model_another_look_is_taken_for_a_visitor_who_a
     assert model.id == "ollama/gemma2:2b"
 
 
+async def _away(world: World) -> None:
+    await world.finder.look()
+    world.ollama.problem = DOWN
+    await world.finder.look()
+
+
 async def _nothing(world: World) -> None:
     world.local.names.clear()
     await world.finder.look()
@@ -209,6 +241,7 @@ SITUATIONS: list[tuple[Callable[[], World], Callable[[World], Awaitable[None]]]]
     (lambda: World(model="guide"), lambda w: w.finder.look()),
     (lambda: World(model="lost:1b", ollama=["gemma2:2b"]), lambda w: w.finder.look()),
     (lambda: World(), _nothing),
+    (lambda: World(ollama=["gemma2:2b"]), _away),
 ]
 
 
