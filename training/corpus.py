@@ -43,11 +43,12 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question for evaluation: the key of the intent that answers it."""
+    """A question for evaluation, the key of the intent that answers it, and the file that it comes from."""
 
     key: str
     language: Language
     text: str
+    source: str
 
 
 def held_out() -> list[Question]:
@@ -55,7 +56,7 @@ def held_out() -> list[Question]:
     found = []
     for file in sorted(EVALUATION.glob("*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
-            found.append(Question(**json.loads(line)))
+            found.append(Question(**json.loads(line), source=file.stem))
     return found
 
 
@@ -105,7 +106,7 @@ class Writer:
                 text, answer = self._foreign.question(language, self._chance), self._foreign.answers[language]
             else:
                 intent: Intent = self._chance.choice(self._intents)
-                text, answer = self._chance.choice(intent.questions[language]), intent.answers[language]
+                text, answer = intent.ways[language].question(self._chance), intent.answers[language]
             asked = self._noise(text, language)
             if bag(text) not in self._held_out and bag(asked) not in self._held_out:
                 return self._noise.dress(asked), answer

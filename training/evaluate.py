@@ -20,6 +20,7 @@ from training.knowledge import FOREIGN, LANGUAGES, Language, answers
 from training.train import GUIDE
 
 TURNS: Final = 20
+PHONE: Final = "phone"
 _GARBLED: Final = "(none of them)"
 _MOST_TOKENS: Final = 160
 _BATCH: Final = 32
@@ -117,14 +118,16 @@ def ask_in_conversations(answer: Answerer, questions: Sequence[Question], turns:
 
 def report(alone: Sequence[Verdict], together: Sequence[Verdict]) -> str:
     """The figures as a Markdown table, and the confusions that happened more than once."""
-    rows: list[tuple[str, Sequence[Verdict], Callable[[Verdict], bool]]] = [
-        ("right about the program", _about(alone, foreign=False), lambda v: v.right),
-        ("honest about anything else", _about(alone, foreign=True), lambda v: v.right),
-        (f"right about the program, {TURNS} turns", _about(together, foreign=False), lambda v: v.right),
-        (f"honest about anything else, {TURNS} turns", _about(together, foreign=True), lambda v: v.right),
-        ("in the wrong language", [*alone, *together], lambda v: v.language not in (None, v.question.language)),
-        ("garbled", [*alone, *together], lambda v: v.language is None),
-    ]
+    carefully = [verdict for verdict in alone if verdict.question.source != PHONE]
+    hastily = [verdict for verdict in alone if verdict.question.source == PHONE]
+    rows: list[tuple[str, Sequence[Verdict], Callable[[Verdict], bool]]] = []
+    for manner, verdicts in (("", carefully), (", typed on a phone", hastily), (f", in {TURNS} turns", together)):
+        for words, foreign in ((f"right about the program{manner}", False), (f"honest about all else{manner}", True)):
+            some = [verdict for verdict in verdicts if (verdict.question.key == FOREIGN) is foreign]
+            rows.append((words, some, lambda verdict: verdict.right))
+    everything = [*alone, *together]
+    rows.append(("in the wrong language", everything, lambda v: v.language not in (None, v.question.language)))
+    rows.append(("no answer that it was taught", everything, lambda v: v.language is None))
     lines = ["| | English | Russian |", "| --- | --- | --- |"]
     for words, verdicts, wanted in rows:
         cells = []
@@ -132,14 +135,10 @@ def report(alone: Sequence[Verdict], together: Sequence[Verdict]) -> str:
             some = [verdict for verdict in verdicts if verdict.question.language == language]
             cells.append(f"{100 * sum(map(wanted, some)) / max(len(some), 1):.1f} % of {len(some)}")
         lines.append(f"| {words} | {' | '.join(cells)} |")
-    confused = Counter((v.question.key, v.key) for v in alone if not v.right)
+    confused = Counter((verdict.question.key, verdict.key) for verdict in alone if not verdict.right)
     lines += ["", "| asked | answered | times |", "| --- | --- | --- |"]
     lines += [f"| {asked} | {given} | {times} |" for (asked, given), times in confused.most_common() if times > 1]
     return "\n".join(lines)
-
-
-def _about(verdicts: Sequence[Verdict], *, foreign: bool) -> list[Verdict]:
-    return [verdict for verdict in verdicts if (verdict.question.key == FOREIGN) is foreign]
 
 
 def write(figures: str, readme: Path) -> None:

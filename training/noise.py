@@ -52,9 +52,9 @@ _AFTER: Final[dict[Language, tuple[str, ...]]] = {
 class Shares:
     """How often each happens to a question; `reword` is by word."""
 
-    reword: float = 0.3
-    lose_words: float = 0.35
-    swap_words: float = 0.2
+    reword: float = 0.25
+    lose_word: float = 0.35
+    swap_words: float = 0.15
     frame: float = 0.25
     slip: float = 0.25
 
@@ -91,8 +91,8 @@ class Noise:
     def _words(self, text: str) -> str:
         """The words count more than their order, and no single one counts for all."""
         words = text.split()
-        if len(words) >= 4 and self._often(self._shares.lose_words):
-            for _ in range(self._chance.randint(1, max(len(words) // 3, 1))):
+        if len(words) >= 4 and self._often(self._shares.lose_word):
+            for _ in range(1 + len(words) // 7):
                 del words[self._chance.randrange(len(words))]
         if len(words) >= 3 and self._often(self._shares.swap_words):
             at = self._chance.randrange(len(words) - 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
 from training.corpus import Message
+from training.knowledge import answers
 from training.tokenizer import END, START
 
 IGNORED: Final = -100  # torch's cross entropy leaves these labels out
@@ -18,7 +20,7 @@ class Packer:
     """Packs conversations into rows of ids and labels; only the answers, and their ends, count for the loss.
 
     What a question asks for shows in the first words of its answer; the rest of an answer is known by heart early. So
-    most conversations have their answers cut after a few tokens, which leaves room for three times as many questions.
+    most conversations have their answers cut after these, which leaves room for three times as many questions.
     A question's words are cut at places that change from time to time (as BPE-dropout does, arXiv:1910.13267, but
     from our seed), so that forms of a word and slips of the finger are known by their parts.
 
@@ -26,7 +28,8 @@ class Packer:
         tokenizer: the guide's.
         conversations: what to pack, without end.
         seed: of the cuts.
-        short: share of conversations with answers cut after `beginning` tokens.
+        short: share of conversations with cut answers.
+        beyond: tokens that stay of a cut answer after those which tell it from the other answers.
         split: share of a question's words that are cut in two.
     """
 
@@ -36,16 +39,18 @@ class Packer:
         conversations: Iterator[list[Message]],
         seed: int,
         *,
-        short: float = 0.75,
-        beginning: int = 6,
-        split: float = 0.1,
+        short: float = 0.9,
+        beyond: int = 2,
+        split: float = 0.15,
     ) -> None:
         self._tokenizer = tokenizer
         self._conversations = conversations
         self._chance = random.Random(seed)
-        self._short, self._beginning, self._split = short, beginning, split
+        self._short, self._beyond, self._split = short, beyond, split
         self._end = tokenizer.convert_tokens_to_ids(END)
         self._known: dict[str, list[int]] = {}
+        texts = [self._encode(text) for _, _, text in answers()]
+        self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
 
     def row(self, length: int) -> Row:
         """The next `length` ids, and as many labels. A row begins with a conversation, as prompts do."""
@@ -69,13 +74,18 @@ class Packer:
                 self._question(message["content"]) if message["role"] == "user" else self._encode(message["content"])
             )
             if answer and short:
-                content = content[: self._beginning]
+                content = content[: self._deciding(content) + self._beyond]
             labels += [IGNORED] * (len(ids) - len(labels))
             ids += content
             if answer:
                 labels += content if short else [*content, self._end]
             ids += self._encode(f"{END}\n")
         return ids, labels + [IGNORED] * (len(ids) - len(labels))
+
+    def _deciding(self, answer: list[int]) -> int:
+        """The number of first tokens that tell an answer from the others."""
+        sizes = range(1, len(answer) + 1)
+        return next((size for size in sizes if self._beginnings[tuple(answer[:size])] <= 1), len(answer))
 
     def _question(self, text: str) -> list[int]:
         text = text.lower().replace("?", "").replace("!", "")

@@ -25,7 +25,7 @@ class Recipe:
     """How the guide is trained. Sizes of rows and batches in tokens; every `long_every`th batch is of long rows."""
 
     seed: int = 20261121
-    steps: int = 1500
+    steps: int = 1700
     hidden: int = 256
     layers: int = 3
     heads: int = 4
@@ -39,7 +39,7 @@ class Recipe:
     learning_rate: float = 2.5e-3
     weight_decay: float = 0.1
     warmup: float = 0.03
-    dropout: float = 0.1
+    dropout: float = 0.2
     tokenizer_conversations: int = 20_000
 
 

@@ -1,25 +1,46 @@
-"""What the guide knows, as data: one YAML file a field, one answer in one place."""
+"""What the guide knows, as data.
+
+- `facts/`: for each thing (an intent) its one answer in each language, and patterns of how people ask for it;
+- `paraphrases/`: further questions, written one by one;
+- `phrases/`, `frames.yaml`: what people want, and the turns of speech to ask for it;
+- `foreign/`: what it does not know;
+- `synonyms.yaml`: words that may stand for each other.
+"""
 
 from __future__ import annotations
 
-import itertools
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-import yaml
+from training.knowledge.foreign import FOREIGN, Foreign
+from training.knowledge.patterns import LANGUAGES, Language, expand, fact_files, read
+from training.knowledge.phrases import Phrases
 
-Language = Literal["en", "ru"]
-LANGUAGES: Final[tuple[Language, ...]] = ("en", "ru")
-FOREIGN: Final = "foreign"
+__all__ = ["FOREIGN", "LANGUAGES", "Foreign", "Intent", "Language", "Ways", "answers", "intents", "synonyms"]
 
-_HERE: Final = Path(__file__).parent
-_SYNONYMS: Final = _HERE / "synonyms.yaml"
-_CHOICE: Final = re.compile(r"\(([^()]*)\)")
-_PLACE: Final = re.compile(r"\{(\w+)\}")
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The ways to ask for one thing in one language: from patterns, written one by one, and phrases (if any)."""
+
+    patterns: tuple[str, ...]
+    written: tuple[str, ...]
+    phrases: Phrases | None
+
+    def question(self, chance: random.Random) -> str:
+        """One of them, each source as often as the other."""
+        source = chance.randrange(3 if self.phrases else 2)
+        if source == 2 and self.phrases:
+            return self.phrases.question(chance)
+        return chance.choice(self.written if source else self.patterns)
+
+    def __iter__(self) -> Iterator[str]:
+        """All of them, phrases without their frames."""
+        yield from self.patterns
+        yield from self.written
+        yield from self.phrases or ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,65 +49,27 @@ class Intent:
 
     key: str
     answers: dict[Language, str]
-    questions: dict[Language, tuple[str, ...]]
-
-
-def expand(pattern: str) -> list[str]:
-    """All texts of a pattern: `(a|b|) c` gives `a c`, `b c`, `c`."""
-    parts = _CHOICE.split(pattern)
-    choices = [part.split("|") if index % 2 else [part] for index, part in enumerate(parts)]
-    return [" ".join("".join(chosen).split()) for chosen in itertools.product(*choices)]
+    ways: dict[Language, Ways]
 
 
 def intents() -> list[Intent]:
     """Everything that the guide knows, in the order of the files."""
-    more = {language: _read(_HERE / "paraphrases" / f"{language}.yaml") for language in LANGUAGES}
-    found = []
-    for file in sorted(_HERE.glob("*.yaml")):
-        if file.stem.startswith(FOREIGN) or file == _SYNONYMS:
-            continue
-        for key, entry in _read(file).items():
-            questions = {language: _questions(entry[f"ask_{language}"], more[language][key]) for language in LANGUAGES}
-            found.append(Intent(key, {language: entry[language] for language in LANGUAGES}, questions))
-    return found
+    return [
+        Intent(
+            key,
+            {language: entry[language] for language in LANGUAGES},
+            {language: _ways(key, entry, language) for language in LANGUAGES},
+        )
+        for file in fact_files()
+        for key, entry in read(file).items()
+    ]
 
 
-def _questions(patterns: list[str], more: str) -> tuple[str, ...]:
-    """Half of them from the patterns, half written one by one, which are fewer but more unlike each other."""
-    written = more.split("|")
-    expanded = list(dict.fromkeys(text for pattern in patterns for text in expand(pattern)))
-    return (*expanded, *(written * max(round(len(expanded) / len(written)), 1)))
-
-
-class Foreign:
-    """What the guide does not know: any number of questions, and the one honest answer."""
-
-    def __init__(self) -> None:
-        self._data = _read(_HERE / f"{FOREIGN}.yaml")
-        self._words = _read(_HERE / f"{FOREIGN}_words.yaml")
-        free = _read(_HERE / f"{FOREIGN}_free.yaml")
-        self.answers: dict[Language, str] = self._data["answer"]
-        self._free = {language: [text for line in free[language] for text in line.split("|")] for language in LANGUAGES}
-        self._templates = {
-            kind: {language: [expand(pattern) for pattern in data[f"templates_{language}"]] for language in LANGUAGES}
-            for kind, data in (("things", self._data), ("words", free))
-        }
-
-    def question(self, language: Language, chance: random.Random) -> str:
-        """One question, by chance: about a thing, of ordinary words, or one of no pattern."""
-        kind = chance.choice(("things", "things", "words", "free"))
-        if kind == "free":
-            return str(chance.choice(self._free[language]))
-        template = chance.choice(chance.choice(self._templates[kind][language]))
-        return _PLACE.sub(lambda place: self._fill(place[1], language, chance), template)
-
-    def _fill(self, name: str, language: Language, chance: random.Random) -> str:
-        words = self._words[language] if name.startswith("word") else self._data[name][language]
-        return str(chance.choice(words))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+def _ways(key: str, entry: dict[str, Any], language: Language) -> Ways:
+    patterns = dict.fromkeys(text for pattern in entry[f"ask_{language}"] for text in expand(pattern))
+    written = read(f"paraphrases/{language}.yaml")[key].split("|")
+    phrases = read(f"phrases/{language}.yaml").get(key)
+    return Ways(tuple(patterns), tuple(written), Phrases(phrases, language) if phrases else None)
 
 
 def answers() -> Iterator[tuple[str, Language, str]]:
@@ -100,5 +83,5 @@ def answers() -> Iterator[tuple[str, Language, str]]:
 
 def synonyms() -> dict[Language, dict[str, tuple[str, ...]]]:
     """For a word, others that may stand in its place."""
-    groups = {language: [line.split("|") for line in lines] for language, lines in _read(_SYNONYMS).items()}
+    groups = {language: [line.split("|") for line in read("synonyms.yaml")[language]] for language in LANGUAGES}
     return {language: {word: tuple(others) for word, *others in groups[language]} for language in LANGUAGES}
