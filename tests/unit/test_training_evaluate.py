@@ -9,9 +9,9 @@ from training.corpus import Message, Question, answers_of, held_out
 from training.evaluate import Judge, ask_alone, ask_in_conversations, report, write
 
 QUESTIONS = [
-    Question("run", "en", "what do i type to get this going"),
-    Question("run", "ru", "шаги для запуска"),
-    Question("foreign", "en", "why is the sky blue"),
+    Question("run", "en", "what do i type to get this going", "program"),
+    Question("run", "ru", "шаги для запуска", "program"),
+    Question("foreign", "en", "why is the sky blue", "foreign"),
 ]
 
 
@@ -52,9 +52,9 @@ def test_the_report_counts_by_language_and_shows_the_wrong_language() -> None:
     alone = ask_alone(Knowing(), QUESTIONS)
     lines = report(alone, alone).splitlines()
     assert "| right about the program | 100.0 % of 1 | 100.0 % of 1 |" in lines
-    assert "| honest about anything else | 0.0 % of 1 | 0.0 % of 0 |" in lines
+    assert "| honest about all else | 0.0 % of 1 | 0.0 % of 0 |" in lines
     assert "| in the wrong language | 50.0 % of 4 | 0.0 % of 2 |" in lines
-    assert "| garbled | 0.0 % of 4 | 0.0 % of 2 |" in lines
+    assert "| no answer that it was taught | 0.0 % of 4 | 0.0 % of 2 |" in lines
 
 
 def test_figures_replace_those_between_the_marks(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from training.corpus import Message, Writer
+from training.knowledge import answers
 from training.packing import IGNORED, Packer
 from training.tokenizer import END, VOCABULARY, train_tokenizer
 
@@ -71,11 +72,15 @@ def test_only_answers_and_their_ends_count_for_the_loss(tokenizer: Any) -> None:
 
 
 def test_of_a_short_conversation_only_the_beginnings_of_answers_count(tokenizer: Any) -> None:
-    ids, labels = Packer(tokenizer, iter(()), 1, short=1, beginning=2, split=0).conversation(CONVERSATION)
-    counted = [label for label in labels if label != IGNORED]
-    first, second = (tokenizer(CONVERSATION[turn]["content"])["input_ids"][:2] for turn in (2, 4))
-    assert counted == [*first, *second]
-    assert len(ids) == len(labels)
+    packer = Packer(tokenizer, iter(()), 1, short=1, beyond=1)
+    told = [text for _, language, text in answers() if language == "en"]
+    for answer in told:
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        ids, labels = packer.conversation(messages)
+        beginning = tokenizer.decode([label for label in labels if label != IGNORED])
+        assert len(ids) == len(labels)
+        assert beginning != answer
+        assert [text for text in told if text.startswith(beginning)] == [answer]
 
 
 def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:

@@ -1,0 +1,90 @@
+"""The guide in models/guide, as it is committed."""
+
+import pytest
+
+from app.page.texts import starters
+from training.corpus import answers_of
+from training.evaluate import Answerer, load
+from training.knowledge import FOREIGN, LANGUAGES, Language
+from training.train import GUIDE
+
+MOST_BYTES = 15 * 1000 * 1000
+
+
+@pytest.fixture(scope="module")
+def guide() -> Answerer:
+    return load(GUIDE)
+
+
+def ask(guide: Answerer, *turns: str) -> str:
+    """The answer to the last question; the guide's own answers stand between the others."""
+    messages: list[dict[str, str]] = []
+    for text in turns:
+        messages.append({"role": "user", "content": text})
+        messages.append({"role": "assistant", "content": guide([messages])[0]})
+    return messages[-1]["content"]
+
+
+PLAIN: list[tuple[str, Language, str]] = [
+    ("How do I start the chat?", "en", "run"),
+    ("Who are you?", "en", "who"),
+    ("How do I change the port?", "en", "port"),
+    ("Which model is answering?", "en", "which_model"),
+    ("Why is it so slow?", "en", "slow"),
+    ("Thank you!", "en", "thanks"),
+    ("Как запустить чат?", "ru", "run"),
+    ("Кто ты?", "ru", "who"),
+    ("Как поменять порт?", "ru", "port"),
+    ("Что такое Ollama?", "ru", "ollama"),
+    ("Почему так медленно?", "ru", "slow"),
+    ("Привет!", "ru", "hello"),
+]
+
+FOREIGN_QUESTIONS: list[tuple[str, Language]] = [
+    ("How do I cook rice?", "en"),
+    ("Write a poem about the sea", "en"),
+    ("What is the capital of France?", "en"),
+    ("Как сварить борщ?", "ru"),
+    ("Напиши стих про море", "ru"),
+    ("Сколько будет 2 + 2?", "ru"),
+]
+
+
+@pytest.mark.parametrize(("text", "language", "key"), PLAIN)
+def test_it_answers_plain_questions_about_the_program(guide: Answerer, text: str, language: Language, key: str) -> None:
+    assert ask(guide, text) == answers_of(key, language)
+
+
+@pytest.mark.parametrize(("text", "language"), FOREIGN_QUESTIONS)
+def test_it_says_honestly_that_it_knows_nothing_else(guide: Answerer, text: str, language: Language) -> None:
+    assert ask(guide, text) == answers_of(FOREIGN, language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_it_answers_what_its_page_suggests_to_ask(guide: Answerer, language: Language) -> None:
+    suggested = [ask(guide, text) for _, text in starters(language, guide=True)]
+    assert suggested == [answers_of(key, language) for key in ("about", "real_model", "settings", "privacy")]
+
+
+def test_in_a_conversation_it_answers_the_latest_question_in_its_language(guide: Answerer) -> None:
+    assert ask(guide, "Who are you?", "Как поменять порт?", "Why is it so slow?") == answers_of("slow", "en")
+
+
+def test_it_is_small_and_complete() -> None:
+    files = {file.name: file.stat().st_size for file in GUIDE.iterdir()}
+    assert sum(files.values()) <= MOST_BYTES
+    assert {
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    } <= set(files)
+
+
+def test_its_readme_shows_the_figures_of_the_evaluation() -> None:
+    text = (GUIDE / "README.md").read_text(encoding="utf-8")
+    figures = text.partition("<!-- figures -->")[2].partition("<!-- end of figures -->")[0]
+    assert "| right about the program |" in figures
