@@ -28,7 +28,7 @@ from app.engines.base import (
 )
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
-from app.errors import ChatError, EmptyMessage, EngineError, MessageTooLarge, NoModel, PromptTooLong
+from app.errors import ChatError, EmptyMessage, EngineError, MessageTooLarge, NoModel, PromptTooLong, Stopping
 from app.history import Prompt, SessionHistory, StoredMessage
 from app.metrics import Outcome, ReplyMetrics
 from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
@@ -155,6 +155,7 @@ class ChatTurn:
             raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
+        self._check_open()
         if not self._options.model:
             raise NoModel
         self.model = await self._chat.catalog.find(self._options.model)
@@ -171,6 +172,10 @@ class ChatTurn:
             async with aclosing(self._from(fallback)) as events:
                 async for event in events:
                     yield event
+
+    def _check_open(self) -> None:
+        if self._chat.stopping:
+            raise Stopping
 
     async def _fallback(self, problem: EngineError) -> ModelInfo | None:
         """The model to ask instead, if nothing has come yet and one is set."""
@@ -190,6 +195,7 @@ class ChatTurn:
             async with aclosing(ticket.wait()) as places:
                 async for ahead in places:
                     yield Waiting(ahead)
+            self._check_open()
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model)) as events:
                 async for event in events:
@@ -366,6 +372,7 @@ class Chat:
         self._slots = slots
         self._max_waiting = max_waiting
         self._queues: dict[str, Queue] = {}
+        self.stopping = False
 
     def turn(self, history: SessionHistory, question: StoredMessage, answer_id: str, options: ReplyOptions) -> ChatTurn:
         """A turn that asks `question`; nothing happens until its events are read.

@@ -3,7 +3,7 @@
 MODEL, if set, skips the search. Otherwise the first of these that is there:
 
 1. the first model of VLLM_URL, if set;
-2. Ollama's OLLAMA_MODEL, or its first; an Ollama without any is told to pull OLLAMA_MODEL;
+2. the first of MODELS that Ollama has, or its first; it is told to pull those that it lacks;
 3. a QWEN_MODEL through transformers, downloaded once;
 4. the built-in guide, also until one of the others is ready.
 
@@ -17,13 +17,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from app.engines.base import ModelInfo, Progress
 from app.engines.catalog import Catalog
+from app.engines.ollama_protocol import full_name
 from app.errors import ChatError, EngineError, EngineFailed, UnknownModel
 from app.progress import DownloadBar
 
@@ -37,14 +39,17 @@ _SERVERS: Final = (OLLAMA, VLLM)
 
 Reason = Literal["set", "vllm", "ollama", "qwen", "guide", "nothing"]
 
-# A download that failed is tried again after pauses that grow up to the last of these, in seconds.
+# A download or a load that failed is tried again after pauses that grow up to the last of these, in seconds.
 _RETRY_PAUSES: Final = (15, 60, 300, 900)
 # While something better may come, the engines are looked at this often, in seconds.
 _POLL: Final = 5.0
-
+# While there is no model at all: an Ollama that is started together with this server needs a moment.
+_POLL_NOTHING: Final = 1.0
 
 # Brings the model of that name to where an engine runs it.
 Puller = Callable[[str], AsyncGenerator[Progress, None]]
+# Brings a model into memory.
+Loader = Callable[[ModelInfo], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class DefaultModel:
         ollama_up: whether an Ollama answered.
         download: what is being downloaded to answer in its place, if anything.
         problem: why the last download failed.
+        loading, loaded: whether `model` is being brought into memory, whether it was.
+        unfit: why it could not be.
     """
 
     model: ModelInfo | None = None
@@ -76,6 +83,9 @@ class DefaultModel:
     ollama_up: bool = False
     download: Download | None = None
     problem: ChatError | None = None
+    loading: bool = False
+    loaded: bool = False
+    unfit: ChatError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +94,49 @@ class Wishes:
 
     Attributes:
         model: MODEL; empty: search.
-        ollama_model: preferred, and pulled if Ollama has none.
+        ollama_models: the first is preferred, and pulled if Ollama has none.
+        pulled: Ollama models that have to be there in any case.
         qwen_models: models for transformers; the first is downloaded.
         ollama_url, vllm_url: where they are looked for.
         local: whether the packages that run models here are installed.
     """
 
     model: str
-    ollama_model: str
+    ollama_models: Sequence[str]
     qwen_models: Sequence[str]
     ollama_url: str = ""
     vllm_url: str = ""
     local: bool = True
+    pulled: Sequence[str] = ()
+
+
+class Retries:
+    """When what failed may be tried again: after pauses that grow with each failure.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures: Counter[str] = Counter()
+        self._next: dict[str, float] = {}
+
+    def due(self, name: str) -> bool:
+        """Whether it may be tried now."""
+        return self._clock() >= self._next.get(name, 0.0)
+
+    def failed(self, name: str) -> int:
+        """Note a failure. Returns the pause before the next try, in seconds."""
+        pause = _RETRY_PAUSES[min(self._failures[name], len(_RETRY_PAUSES) - 1)]
+        self._failures[name] += 1
+        self._next[name] = self._clock() + pause
+        return pause
+
+    def worked(self, name: str) -> None:
+        """Forget the failures."""
+        self._failures.pop(name, None)
+        self._next.pop(name, None)
 
 
 class DefaultModelFinder:
@@ -106,7 +147,7 @@ class DefaultModelFinder:
         catalog: which models there are.
         pull: tells Ollama to pull a model.
         download: downloads a model for transformers; None where its packages are not installed.
-        load: called with each new default model, to start bringing it into memory; None: on first use.
+        load: brings each new default model into memory, before anybody waits for it; None: on first use.
         settled_poll: seconds between looks at the engines when the best choice is made.
     """
 
@@ -117,7 +158,7 @@ class DefaultModelFinder:
         *,
         pull: Puller,
         download: Puller | None,
-        load: Callable[[ModelInfo], None] | None = None,
+        load: Loader | None = None,
         settled_poll: float = 30,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -130,8 +171,12 @@ class DefaultModelFinder:
         self._clock = clock
         self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
-        self._failures = 0
-        self._retry_at = 0.0
+        self._loading: asyncio.Task[None] | None = None
+        self._downloads = Retries(clock)
+        self._loads = Retries(clock)
+        self._looked_at: float | None = None
+        self._retried = False
+        self._looking = asyncio.Lock()
         self._look_again = asyncio.Event()
         self.current = DefaultModel()
 
@@ -155,25 +200,54 @@ class DefaultModelFinder:
                     log.exception("MODELS the search broke, it goes on")
                 now = self.current
                 settled = now.reason in ("vllm", "ollama", "set") and not now.wanted and now.away is None
+                settled = settled and not self._retried
                 self._look_again.clear()
+                pause = self._settled_poll if settled else _POLL if now.model else _POLL_NOTHING
                 try:
-                    async with asyncio.timeout(self._settled_poll if settled else _POLL):
+                    async with asyncio.timeout(pause):
                         await self._look_again.wait()
                 except TimeoutError:
                     continue
         finally:
-            if self._task is not None:
-                self._task.cancel()
+            for task in (self._task, self._loading):
+                if task is not None:
+                    task.cancel()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the default model answers at once: its engine is there, and it is in memory."""
+        now = self.current
+        return now.model is not None and now.away is None and (self._load is None or now.loaded)
+
+    async def look_if_older(self, seconds: float) -> None:
+        """Look again unless that was done within the last `seconds`."""
+        async with self._looking:
+            if self._looked_at is None or self._clock() - self._looked_at > seconds:
+                await self.look()
 
     async def look(self) -> None:
-        """Look at the engines once, choose, and start what has to be downloaded."""
+        """Look at the engines once, choose, and start what has to be downloaded or loaded."""
         models = await self._catalog.models(fresh=True)
+        self._looked_at = self._clock()
         ollama_up = OLLAMA in self._catalog.engines and OLLAMA not in self._catalog.problems
         choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
         wanted = self._missing(models, choice, ollama_up)
-        self._set(replace(choice, ollama_up=ollama_up, download=self.current.download, problem=self.current.problem))
-        if wanted and self._task is None and self._clock() >= self._retry_at:
-            self._task = asyncio.create_task(self._bring(*wanted))
+        kept = self.current if _same(choice, self.current) else DefaultModel()
+        self._set(
+            replace(
+                choice,
+                ollama_up=ollama_up,
+                download=self.current.download,
+                problem=self.current.problem,
+                loading=kept.loading,
+                loaded=kept.loaded and not choice.away,
+                unfit=kept.unfit,
+            )
+        )
+        due = next((pull for pull in wanted if self._downloads.due(pull[0])), None)
+        if due and self._task is None:
+            self._task = asyncio.create_task(self._bring(*due))
+        self._load_default()
 
     def _kept(self) -> DefaultModel | None:
         """The choice made before, while the server that runs it does not answer."""
@@ -195,7 +269,8 @@ class DefaultModelFinder:
             return DefaultModel(by_engine[VLLM][0], "vllm")
         if OLLAMA in by_engine:
             offered = by_engine[OLLAMA]
-            preferred = (model for model in offered if model.name == self.wishes.ollama_model)
+            named = {model.name: model for model in offered}
+            preferred = (named[full_name(name)] for name in self.wishes.ollama_models if full_name(name) in named)
             return DefaultModel(next(preferred, offered[0]), "ollama")
         local = by_engine.get(TRANSFORMERS, [])
         for model in local:
@@ -203,23 +278,58 @@ class DefaultModelFinder:
                 return DefaultModel(model, "qwen")
         return DefaultModel(local[0], "guide") if local else DefaultModel()
 
-    def _missing(self, models: Sequence[ModelInfo], choice: DefaultModel, ollama_up: bool) -> tuple[str, Puller] | None:
-        """What should be brought, and by whom."""
+    def _missing(self, models: Sequence[ModelInfo], choice: DefaultModel, ollama_up: bool) -> list[tuple[str, Puller]]:
+        """What should be brought, and by whom, the most wanted first."""
         if choice.away is not None:
-            return None
+            return []
+        wanted: list[tuple[str, Puller]] = []
         if choice.wanted:
             engine, _, name = choice.wanted.partition("/")
-            if ollama_up and (engine == OLLAMA or not name):
-                return choice.wanted.removeprefix(f"{OLLAMA}/"), self._pull
             hub_name = choice.wanted.removeprefix(f"{TRANSFORMERS}/")
-            return (hub_name, self._download) if self._download and "/" in hub_name and engine not in _SERVERS else None
-        if choice.reason in ("set", "vllm", "ollama"):
-            return None
+            if ollama_up and (engine == OLLAMA or not name):
+                wanted.append((choice.wanted.removeprefix(f"{OLLAMA}/"), self._pull))
+            elif self._download and "/" in hub_name and engine not in _SERVERS:
+                wanted.append((hub_name, self._download))
+        elif choice.reason in ("guide", "qwen", "nothing"):
+            if ollama_up:
+                wanted.append((self.wishes.ollama_models[0], self._pull))
+            elif choice.reason != "qwen" and self._download and self.wishes.qwen_models:
+                wanted.append((self.wishes.qwen_models[0], self._download))
         if ollama_up:
-            return self.wishes.ollama_model, self._pull
-        if choice.reason != "qwen" and self._download and self.wishes.qwen_models:
-            return self.wishes.qwen_models[0], self._download
-        return None
+            there = {model.name for model in models if model.engine == OLLAMA}
+            lacking = [name for name in self.wishes.pulled if full_name(name) not in there]
+            wanted += [(name, self._pull) for name in lacking if name not in [model for model, _ in wanted]]
+        self._retried = len(wanted) > 0
+        return wanted
+
+    def _load_default(self) -> None:
+        """Bring the default model into memory, unless it is there, on its way, or has just failed to."""
+        now = self.current
+        if self._load is None or now.model is None or now.away or now.loaded or self._loading is not None:
+            return
+        if self._loads.due(now.model.id):
+            self._set(replace(now, loading=True))
+            self._loading = asyncio.create_task(self._bring_into_memory(now.model, self._load))
+
+    async def _bring_into_memory(self, model: ModelInfo, load: Loader) -> None:
+        problem: ChatError | None = None
+        try:
+            await load(model)
+            log.info("MODELS %s is loaded", model.id)
+            self._loads.worked(model.id)
+        except ChatError as failure:
+            problem = failure
+            pause = self._loads.failed(model.id)
+            log.warning("MODELS %s could not be loaded, next try in %d s: %s", model.id, pause, failure)
+        except Exception as crash:
+            problem = EngineFailed(engine="chainlit-ollama", detail=str(crash) or type(crash).__name__)
+            self._loads.failed(model.id)
+            log.exception("MODELS the loading of %s broke", model.id)
+        finally:
+            self._loading = None
+        if self.current.model is not None and self.current.model.id == model.id and not self.current.away:
+            self._set(replace(self.current, loading=False, loaded=problem is None, unfit=problem))
+        self._look_again.set()
 
     async def _bring(self, model: str, puller: Puller) -> None:
         """Download a model, with progress in the terminal and in `current`."""
@@ -231,7 +341,7 @@ class DefaultModelFinder:
                         bar.show(progress)
                         self._set(replace(self.current, download=Download(model, progress), problem=None))
             log.info("MODELS %s is here", model)
-            self._failures = 0
+            self._downloads.worked(model)
             self._set(replace(self.current, download=None, problem=None))
         except EngineError as problem:
             self._failed(model, problem)
@@ -244,18 +354,19 @@ class DefaultModelFinder:
 
     def _failed(self, model: str, problem: EngineError) -> None:
         """Say so, and try again after a pause that grows with each failure."""
-        pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)]
-        self._failures += 1
-        self._retry_at = self._clock() + pause
+        pause = self._downloads.failed(model)
         log.warning("MODELS %s could not be downloaded, next try in %d s: %s", model, pause, problem)
         self._set(replace(self.current, download=None, problem=problem))
 
     def _set(self, new: DefaultModel) -> None:
         old, self.current = self.current, new
-        if new == old:
-            return
-        known = old.model.id if old.model else None
-        if self._load is not None and new.model is not None and new.model.id != known:
-            self._load(new.model)
-        for listener in self._listeners:
-            listener()
+        if new != old:
+            for listener in self._listeners:
+                listener()
+
+
+def _same(one: DefaultModel, other: DefaultModel) -> bool:
+    """Whether both are the same model on a server that was there all the time."""
+    if one.model is None or other.model is None or one.model.id != other.model.id:
+        return False
+    return (one.away is None) == (other.away is None)

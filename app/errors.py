@@ -8,6 +8,7 @@ ChatError                     anything a user is told about
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
 ├── Busy                      the queue is full
+├── Stopping                  the server is about to end
 └── EngineError               the engine failed; the same request may work later
     ├── EngineUnreachable     nobody answers at the engine's address
     │   └── HubUnreachable    there is no way to where models are downloaded from
@@ -18,6 +19,7 @@ ChatError                     anything a user is told about
     ├── EngineFailed          it broke (HTTP 5xx, an error in mid-stream)
     │   ├── OutOfMemory
     │   └── ModelProcessDied
+    ├── ModelTooLarge         it does not fit the memory that there is
     ├── StreamCut             the connection ended in the middle of a reply
     ├── ModelBroken           the model's files cannot be loaded
     ├── ModelNotReady         the model is still being downloaded
@@ -118,6 +120,14 @@ class Busy(ChatError):
     sentences = {
         "en": "Too many people are waiting right now ({waiting}). Try again in a minute.",
         "ru": "Сейчас слишком много ожидающих ({waiting}). Попробуйте через минуту.",
+    }
+
+
+class Stopping(ChatError):
+    code = "stopping"
+    sentences = {
+        "en": "The server is being restarted. Your message is kept: press Try again in a minute.",
+        "ru": "Сервер перезапускается. Сообщение сохранено: нажмите «Повторить» через минуту.",
     }
 
 
@@ -234,6 +244,22 @@ class ModelProcessDied(EngineFailed):
         "ru": (
             "Модель `{model}` остановилась во время работы, чаще всего из-за нехватки памяти. "
             "Попробуйте ещё раз: она запустится сама. Если повторится, возьмите модель поменьше или уменьшите NUM_CTX."
+        ),
+    }
+
+
+class ModelTooLarge(EngineError):
+    """Facts: `engine`, `model`; `needed` and `available` memory in MiB; `context`: the num_ctx in question."""
+
+    code = "model_too_large"
+    sentences = {
+        "en": (
+            "`{model}` needs about {needed:,} MB of memory at NUM_CTX={context}, and this server has {available:,} MB "
+            "for it. Pick a smaller model, set a smaller NUM_CTX, or give the server more memory."
+        ),
+        "ru": (
+            "Модели `{model}` нужно около {needed:,} МБ памяти при NUM_CTX={context}, а на сервере для неё есть "
+            "{available:,} МБ. Выберите модель поменьше, уменьшите NUM_CTX или добавьте серверу памяти."
         ),
     }
 

@@ -12,6 +12,7 @@ import chainlit.server as chainlit_server
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from app.api.health import health_routes
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import Engine, ModelInfo
@@ -21,7 +22,6 @@ from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
-from app.errors import ChatError
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.html import local_html
@@ -53,6 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
         load_timeout=settings.load_timeout,
         models_timeout=settings.models_timeout,
         speeds=speeds,
+        slots=settings.slots or 1,
+        memory=settings.model_memory,
     )
     engines: list[Engine] = [ollama]
     if settings.vllm_url:
@@ -96,20 +98,18 @@ def create_app(settings: Settings) -> FastAPI:
         window_low=settings.window_low,
         fallback_model=settings.fallback_model,
     )
-    loads: set[asyncio.Task[None]] = set()
 
-    def load(model: ModelInfo) -> None:
-        task = asyncio.create_task(_load(catalog, model))
-        loads.add(task)
-        task.add_done_callback(loads.discard)
+    async def load(model: ModelInfo) -> None:
+        await catalog.engine_of(model).load(model.name, catalog.context_length(model))
 
     wishes = Wishes(
         model=settings.model,
-        ollama_model=settings.ollama_model,
+        ollama_models=settings.ollama_models,
         qwen_models=settings.local_models,
         ollama_url=settings.ollama_host,
         vllm_url=settings.vllm_url,
         local=local,
+        pulled=settings.pulled_models,
     )
     finder = DefaultModelFinder(
         wishes,
@@ -148,13 +148,16 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             search.cancel()
-            await asyncio.wait({search, *loads}, timeout=1)
+            await asyncio.wait({search}, timeout=1)
             await page.close()
             for engine in engines:
                 await engine.close()
             await database.close()
 
     app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    app.state.wind_up = page.wind_up
+    app.include_router(health_routes(finder))
 
     @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
@@ -167,12 +170,3 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/", chainlit_server.app)
     app.add_middleware(VisitorCookie)
     return app
-
-
-async def _load(catalog: Catalog, model: ModelInfo) -> None:
-    """Bring the default model into memory before anybody waits for it."""
-    try:
-        await catalog.engine_of(model).load(model.name, catalog.context_length(model))
-        log.info("MODELS %s is loaded", model.id)
-    except ChatError as problem:
-        log.warning("MODELS %s could not be loaded: %s", model.id, problem)

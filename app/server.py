@@ -13,7 +13,7 @@ from app.settings import ROOT, Settings
 
 log = logging.getLogger(__name__)
 
-# Replies in progress are stopped and stored within this time after Ctrl-C or SIGTERM, in seconds.
+# Replies in progress are stopped and stored within this time after Ctrl-C, in seconds.
 _SHUTDOWN_SECONDS: Final = 3
 _BACKLOG: Final = 2048
 
@@ -36,6 +36,7 @@ def serve(settings: Settings) -> None:
 
     from app.main import create_app
     from app.page.visitor import load_secret
+    from app.runner import Runner
 
     try:
         secret = settings.secret_key.get_secret_value() if settings.secret_key else load_secret(settings.data_dir)
@@ -44,14 +45,15 @@ def serve(settings: Settings) -> None:
     os.environ["CHAINLIT_AUTH_SECRET"] = secret
 
     app = create_app(settings)
-    server = uvicorn.Server(
+    server = Runner(
         uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             ws_max_size=2 * settings.max_message_bytes,
-        )
+        ),
+        lambda: app.state.wind_up(settings.stop_seconds),
     )
     log.info(
         "HEALTH open http://%s:%d", "localhost" if settings.host in ("0.0.0.0", "::") else settings.host, settings.port

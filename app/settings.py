@@ -119,12 +119,19 @@ class Settings(BaseSettings):
         validation_alias=_names("OLLAMA_HOST", "OLLAMA_URL", "OLLAMA_BASE_URL", "OLLAMA_API_URL"),
         description="Where Ollama answers.",
     )
-    ollama_model: str = Field(
-        "gemma2:2b", min_length=1, description="Ollama model preferred, and pulled if it has none."
+    models: str = Field(
+        "gemma2:2b",
+        min_length=1,
+        validation_alias=_names("MODELS", "OLLAMA_MODEL"),
+        description="Ollama's models; the first is preferred. Set: all that are missing are pulled at start. "
+        "Not set: the first is, if Ollama has none.",
     )
     num_ctx: int = Field(4096, ge=512, le=1_048_576, description="Context length in tokens: prompt and reply together.")
     num_batch: int = Field(64, ge=1, le=4096, description="Tokens of the prompt read at once; small makes Stop quick.")
     num_thread: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: it decides.")
+    model_memory: int = Field(
+        0, ge=0, description="MiB that Ollama may use for a model; one that needs more is refused. 0: not checked."
+    )
     keep_alive: str = Field("-1", min_length=1, description="How long Ollama keeps a model in memory; -1: for ever.")
 
     # OpenAI-compatible
@@ -162,6 +169,9 @@ class Settings(BaseSettings):
     window_low: float = Field(
         0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."
     )
+    stop_seconds: float = Field(
+        10, ge=0, le=3600, description="Seconds that running replies have to finish after SIGTERM; Ctrl-C gives none."
+    )
     away_seconds: float = Field(
         60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
     )
@@ -197,6 +207,16 @@ class Settings(BaseSettings):
             if len(secret) < 32 or "changeme" in secret.lower():
                 raise ValueError("SECRET_KEY is not allowed: it takes at least 32 random characters")
         return self
+
+    @property
+    def ollama_models(self) -> tuple[str, ...]:
+        """The names in MODELS, at least one."""
+        return tuple(dict.fromkeys(self.models.replace(",", " ").split())) or ("gemma2:2b",)
+
+    @property
+    def pulled_models(self) -> tuple[str, ...]:
+        """Those of them that Ollama has to have: all that were asked for in so many words."""
+        return self.ollama_models if "models" in self.model_fields_set else ()
 
     @property
     def local_models(self) -> tuple[str, ...]:

@@ -24,6 +24,9 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
     "en": {
         "answers": "{model} answers.",
         "nothing": "No model can answer yet.",
+        "loading": "{model} is being loaded into memory. You can write already.",
+        "unfit": "{model} cannot be loaded.",
+        "why_unfit": "{unfit}",
         "away": "{model} is not reachable at the moment.",
         "back": "{away} It is looked for every few seconds and answers again as soon as it is back.",
         "guide": "The built-in guide answers: a tiny model that only knows this program.",
@@ -44,6 +47,9 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
     "ru": {
         "answers": "Отвечает {model}.",
         "nothing": "Пока ни одна модель не готова отвечать.",
+        "loading": "{model} загружается в память. Писать можно уже сейчас.",
+        "unfit": "Модель {model} не удалось загрузить.",
+        "why_unfit": "{unfit}",
         "away": "Модель {model} сейчас недоступна.",
         "back": "{away} Сервер проверяет это каждые несколько секунд и ответит, как только связь вернётся.",
         "guide": "Отвечает встроенный гид: крошечная модель, которая знает только эту программу.",
@@ -77,23 +83,32 @@ def explain(default: DefaultModel, wishes: Wishes, language: Language) -> Explan
         "wanted": default.wanted,
         "vllm_url": wishes.vllm_url,
         "ollama_url": wishes.ollama_url,
-        "ollama_model": wishes.ollama_model,
+        "ollama_model": wishes.ollama_models[0],
+        "unfit": default.unfit.sentence(language) if default.unfit else "",
         "download": default.download.model if default.download else "",
         "problem": default.problem.sentence(language) if default.problem else "",
         "away": default.away.sentence(language) if default.away else "",
     }
     texts = _TEXTS[language]
-    if default.away:
-        headline = "away"
-    else:
-        headline = default.reason if default.reason in ("guide", "nothing") else "answers"
     details = [texts[key].format(**places) for key in _detail_keys(default, wishes)]
-    lacking = default.reason in ("guide", "nothing") or bool(default.wanted or default.away)
-    return Explanation(texts[headline].format(**places), tuple(details), "warning" if lacking else "info")
+    lacking = default.reason in ("guide", "nothing") or bool(default.wanted or default.away or default.unfit)
+    return Explanation(texts[_headline(default)].format(**places), tuple(details), "warning" if lacking else "info")
+
+
+def _headline(default: DefaultModel) -> str:
+    if default.away:
+        return "away"
+    if default.unfit:
+        return "unfit"
+    if default.reason in ("guide", "nothing"):
+        return default.reason
+    return "loading" if default.loading else "answers"
 
 
 def _detail_keys(default: DefaultModel, wishes: Wishes) -> list[str]:
     keys: list[str] = []
+    if default.unfit and not default.away:
+        keys.append("why_unfit")
     if default.away:
         keys.append("back")
     elif default.wanted:

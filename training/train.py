@@ -25,11 +25,11 @@ class Recipe:
     """How the guide is trained. Sizes of rows and batches in tokens; every `long_every`th batch is of long rows."""
 
     seed: int = 20261121
-    steps: int = 1700
-    hidden: int = 256
+    steps: int = 2400
+    hidden: int = 320
     layers: int = 3
-    heads: int = 4
-    feed_forward: int = 704
+    heads: int = 5
+    feed_forward: int = 896
     vocabulary: int = 4096
     context: int = 4096
     row: int = 512

@@ -17,9 +17,10 @@ import httpx
 
 from app.engines.base import CompletionRequest, EngineEvent, Loading, ModelInfo, Progress, Reading
 from app.engines.ollama_errors import LABEL
+from app.engines.ollama_fit import check_fit
 from app.engines.ollama_http import OllamaHttp
 from app.engines.ollama_memory import Load, Memory
-from app.engines.ollama_protocol import PullReader, ReplyReader, Running, Tags, Version, answer, full_name
+from app.engines.ollama_protocol import PullReader, ReplyReader, Running, Show, Tags, Version, answer, full_name
 from app.engines.speeds import SpeedBook
 from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut
 
@@ -40,6 +41,7 @@ class OllamaEngine:
         models_timeout: seconds for questions that need no model.
         speeds: what is known of the models' speeds.
         slots: replies that it works on at once (OLLAMA_NUM_PARALLEL).
+        memory: MiB that a model's process may take; a model that needs more is refused. 0: not known.
         client: used in place of its own, and closed with the engine.
         clock: seconds, monotonic.
     """
@@ -59,6 +61,7 @@ class OllamaEngine:
         models_timeout: float = 5,
         speeds: SpeedBook | None = None,
         slots: int = 1,
+        memory: int = 0,
         client: httpx.AsyncClient | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +77,9 @@ class OllamaEngine:
         self._speeds = speeds or SpeedBook()
         self._clock = clock
         self._memory = Memory(clock)
+        self._memory_limit = memory
         self._thinkers: frozenset[str] | None = None
+        self._sizes: dict[str, int] = {}
 
     async def version(self) -> str:
         """Ollama's version: the cheapest question, to see whether it is there.
@@ -95,6 +100,7 @@ class OllamaEngine:
         tags, running = await asyncio.gather(self._get("/api/tags"), self._running())
         models = answer(Tags, tags).chat_models(self.name, running)
         self._thinkers = frozenset(model.name for model in models if model.can_think)
+        self._sizes = {model.name: model.size for model in models if model.size}
         return models
 
     async def count_tokens(self, model: str, text: str) -> int | None:
@@ -112,10 +118,12 @@ class OllamaEngine:
 
         Raises:
             EngineSilent: not within the load timeout.
+            ModelTooLarge: it does not fit the memory.
             EngineError: it could not.
         """
         if not self._keeps:
             return
+        await self._check_fit(model, context_length)
         load = model, context_length
         body = self._body(load) | {"messages": [], "stream": False}
         with self._memory.loading(load):
@@ -165,6 +173,24 @@ class OllamaEngine:
             )
             self._memory.answered(load, request.messages)
         yield done
+
+    async def _check_fit(self, model: str, context_length: int) -> None:
+        if not self._memory_limit:
+            return
+        if full_name(model) not in self._sizes:
+            await self.models()
+        size = self._sizes.get(full_name(model))
+        if size is None:  # it is not there; the request itself will say so
+            return
+        body = await self._http.ask("POST", "/api/show", limit=self._models_timeout, model=model, body={"model": model})
+        check_fit(
+            model,
+            size=size,
+            info=answer(Show, body).model_info,
+            context=context_length,
+            slots=self.slots,
+            available=self._memory_limit,
+        )
 
     async def pull(self, model: str) -> AsyncGenerator[Progress, None]:
         """Let Ollama fetch a model; yield how far it is, all its layers together.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.engines.base import Delta, Done, ModelInfo, Progress, Usage
 from app.engines.ollama_errors import LABEL, error_words, failure, not_ollama
@@ -85,6 +85,14 @@ class Version(BaseModel):
     version: str
 
 
+class Show(BaseModel):
+    """The answer of /api/show. `model_info`: the numbers in the model's file, such as `gemma2.block_count`."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_info: dict[str, Any] = {}
+
+
 class _LastLine(BaseModel):
     """The line that ends a reply. Durations in nanoseconds; zero counts are left out."""
 
@@ -105,7 +113,7 @@ class _PullLine(BaseModel):
     completed: int = 0
 
 
-_Answer = TypeVar("_Answer", Tags, Running, Version)
+_Answer = TypeVar("_Answer", Tags, Running, Version, Show)
 
 
 def answer(kind: type[_Answer], body: bytes) -> _Answer:

@@ -75,6 +75,19 @@ class Page:
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
+    async def wind_up(self, seconds: float) -> None:
+        """Begin no reply any more; let those that are being written finish, then stop and store them.
+
+        Args:
+            seconds: that they have.
+        """
+        self._chat.stopping = True
+        tasks = {visit.answering for visit in _visits() if visit.answering is not None}
+        if tasks:
+            log.info("HEALTH ending, %d replies have %g s to finish", len(tasks), seconds)
+            await asyncio.wait(tasks, timeout=seconds)
+        await self.close()
+
     async def close(self) -> None:
         """Stop what is being written, and wait until it is stored."""
         tasks = [visit.answering for visit in _visits() if visit.answering is not None]

@@ -6,9 +6,8 @@ import hashlib
 import json
 from collections import UserDict
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any, Final
-
-from tests.replay import recording
 
 _MODIFIED: Final = "2026-11-21T03:27:00.205854187Z"
 # What a loaded gemma2:2b takes beyond its file at num_ctx 4096, in bytes, as recorded.
@@ -32,6 +31,7 @@ class FakeModel:
         maximum: its own context length, in tokens.
         embedding: its width.
         capabilities: of "completion", "thinking", "tools", "embedding".
+        modified_at: when it was pulled, as Go writes it.
     """
 
     name: str
@@ -42,6 +42,7 @@ class FakeModel:
     maximum: int = 8192
     embedding: int = 2304
     capabilities: tuple[str, ...] = ("completion",)
+    modified_at: str = _MODIFIED
 
     @property
     def digest(self) -> str:
@@ -63,7 +64,7 @@ class FakeModel:
         return {
             "name": name,
             "model": name,
-            "modified_at": _MODIFIED,
+            "modified_at": self.modified_at,
             "size": self.size,
             "digest": self.digest,
             "details": self.details() | {"context_length": self.maximum, "embedding_length": self.embedding},
@@ -91,8 +92,10 @@ class FakeModel:
 
     def shown(self) -> dict[str, Any]:
         """What /api/show says: the recorded gemma2:2b, with what this model has of its own put in."""
-        recorded = recording("show")["response"]["events"][0]["body"].replace("gemma2:2b", full_name(self.name))
-        shown: dict[str, Any] = json.loads(recorded)
+        # Read as a resource of the package, which may lie in a zip file (tests.container.stub).
+        recorded = json.loads((files("tests") / "data" / "ollama" / "show.json").read_text(encoding="utf-8"))
+        body = recorded["response"]["events"][0]["body"].replace("gemma2:2b", full_name(self.name))
+        shown: dict[str, Any] = json.loads(body)
         info = {key.replace("gemma2.", f"{self.family}."): value for key, value in shown["model_info"].items()}
         info["general.architecture"] = self.family
         info[f"{self.family}.context_length"] = self.maximum

@@ -42,7 +42,7 @@ from tests.fakes.inside import inside_routes
 from tests.fakes.listener import Listener
 from tests.fakes.machine import Machine
 from tests.fakes.models import FakeModel, Library, full_name
-from tests.fakes.pull import pull
+from tests.fakes.pull import no_network, pull
 from tests.fakes.requests import understand
 from tests.fakes.words import Reply, count_tokens, reply_to
 
@@ -124,6 +124,13 @@ class FakeOllama(Machine):
             self.unload(self.models[gone].name)
         self.models = Library({name: self.models.get(name) or FakeModel(name) for name in names})
 
+    def pull_problem(self, name: str) -> str | None:
+        """Why the pull that begins now is to fail, in Ollama's words; None: it works."""
+        if self.pull_fails == 0:
+            return None
+        self.pull_fails -= self.pull_fails > 0
+        return no_network(name)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self.faults.get(scope["path"])
         if fault is None:
@@ -198,10 +205,9 @@ class FakeOllama(Machine):
         name = body.get("model") or ""
         if not _NAME.fullmatch(name):
             raise Refused(400, "invalid model name")
-        works = self.pull_fails == 0
-        self.pull_fails -= self.pull_fails > 0
+        problem = self.pull_problem(name)
         streaming = body.get("stream", True) is not False
-        await exchange.attend(pull(self, self.models, exchange, name, works=works, streaming=streaming))
+        await exchange.attend(pull(self, self.models, exchange, name, problem=problem, streaming=streaming))
 
     async def _be_away(self, seconds: float) -> None:
         await self.go_away()

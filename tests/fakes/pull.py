@@ -15,17 +15,20 @@ _STEP_SECONDS: Final = 0.3
 
 
 async def pull(
-    machine: Machine, library: Library, exchange: Exchange, name: str, *, works: bool, streaming: bool
+    machine: Machine, library: Library, exchange: Exchange, name: str, *, problem: str | None, streaming: bool
 ) -> None:
     """Answer /api/pull: a line for each step, or one answer at the end. The library has the model then.
 
+    Args:
+        problem: why it is to fail, in Ollama's words; None: it works.
+
     Raises:
-        Refused: with the words recorded without a network, where it is not to work.
+        Refused: with these words.
     """
     if streaming:
         await exchange.line({"status": "pulling manifest"})
-    if not works:
-        raise Refused(500, _no_network(name), content_type=PLAIN_JSON)
+    if problem is not None:
+        raise Refused(500, problem, content_type=PLAIN_JSON)
     pace = Pace(machine)
     for total in _LAYERS:
         digest = hashlib.sha256(f"{full_name(name)} {total}".encode()).hexdigest()
@@ -43,7 +46,8 @@ async def pull(
     await exchange.end()
 
 
-def _no_network(name: str) -> str:
+def no_network(name: str) -> str:
+    """The words recorded without a network."""
     path, _, tag = full_name(name).rpartition(":")
     where = path if "/" in path else f"library/{path}"
     return (

@@ -10,7 +10,7 @@ import pytest
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import ModelInfo, Progress
 from app.engines.catalog import Catalog
-from app.errors import LANGUAGES, EngineError, EngineUnreachable
+from app.errors import LANGUAGES, EngineError, EngineUnreachable, OutOfMemory
 from app.why import explain
 from tests.fakes.engine import ScriptedEngine
 
@@ -23,6 +23,7 @@ class Fetcher:
 
     def __init__(self, arrive: Callable[[str], None] | None = None) -> None:
         self.arrive = arrive
+        self.unknown: set[str] = set()
         self.asked: list[str] = []
         self.half_way = asyncio.Event()
         self.go_on = asyncio.Event()
@@ -31,7 +32,7 @@ class Fetcher:
         self.asked.append(model)
         yield Progress(50, 100)
         self.half_way.set()
-        if self.arrive is None:
+        if self.arrive is None or model in self.unknown:
             raise OFFLINE
         await self.go_on.wait()
         self.arrive(model)
@@ -41,7 +42,14 @@ class Fetcher:
 class World:
     """A machine: what runs on it, and what it is told to look for."""
 
-    def __init__(self, *, model: str = "", ollama: list[str] | None = None, vllm: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        model: str = "",
+        ollama: list[str] | None = None,
+        vllm: list[str] | None = None,
+        pulled: tuple[str, ...] = (),
+    ) -> None:
         self.ollama = ScriptedEngine(models=ollama or [])
         if ollama is None:
             self.ollama.problem = DOWN
@@ -52,16 +60,29 @@ class World:
         self.pull = Fetcher(self.ollama.names.append)
         self.hub = Fetcher(self.local.names.append)
         self.loaded: list[str] = []
+        self.load_problem: EngineError | None = None
         self.now = 0.0
         self.catalog = Catalog(engines)
         self.finder = DefaultModelFinder(
-            Wishes(model, "gemma2:2b", ("Qwen/Qwen3-0.6B",), "http://localhost:11434", "http://vllm:8000"),
+            Wishes(
+                model,
+                pulled or ("gemma2:2b",),
+                ("Qwen/Qwen3-0.6B",),
+                "http://localhost:11434",
+                "http://vllm:8000",
+                pulled=pulled,
+            ),
             self.catalog,
             pull=self.pull,
             download=self.hub,
-            load=lambda info: self.loaded.append(info.id),
+            load=self._load,
             clock=lambda: self.now,
         )
+
+    async def _load(self, model: ModelInfo) -> None:
+        if self.load_problem:
+            raise self.load_problem
+        self.loaded.append(model.id)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the search run until `condition` holds."""
@@ -83,6 +104,7 @@ async def test_ollamas_preferred_model_answers_if_it_has_it() -> None:
     world = World(ollama=["phi3:latest", "gemma2:2b"])
     await world.finder.look()
     assert (world.answers, world.finder.current.reason) == ("ollama/gemma2:2b", "ollama")
+    await world.until(lambda: world.finder.current.loaded)
     assert world.loaded == ["ollama/gemma2:2b"]
 
 
@@ -148,6 +170,71 @@ async def test_a_download_that_breaks_in_an_unforeseen_way_is_not_tried_again_at
     for _ in range(5):
         await world.finder.look()
     assert len(world.hub.asked) == 1
+
+
+async def test_all_models_that_were_asked_for_are_pulled_one_after_the_other() -> None:
+    world = World(ollama=["phi3:latest"], pulled=("gemma2:2b", "phi3", "llama3.2:1b"))
+    world.pull.go_on.set()
+    await world.until(lambda: "llama3.2:1b" in world.ollama.names)
+    assert world.pull.asked == ["gemma2:2b", "llama3.2:1b"]
+    await world.until(lambda: world.answers == "ollama/gemma2:2b")
+
+
+async def test_a_model_that_cannot_be_pulled_does_not_keep_the_others_waiting() -> None:
+    world = World(ollama=["phi3:latest"], pulled=("nosuchmodel:1b", "llama3.2:1b"))
+    world.pull.unknown.add("nosuchmodel:1b")
+    world.pull.go_on.set()
+    await world.until(lambda: "llama3.2:1b" in world.ollama.names)
+    assert world.pull.asked == ["nosuchmodel:1b", "llama3.2:1b"]
+    assert world.answers == "ollama/phi3:latest"
+
+
+async def test_the_server_is_ready_when_the_default_model_is_in_memory() -> None:
+    world = World(ollama=["gemma2:2b"])
+    assert not world.finder.ready
+    await world.finder.look()
+    assert world.finder.current.loading
+    assert not world.finder.ready
+    await world.until(lambda: world.finder.ready)
+    assert explain(world.finder.current, world.finder.wishes, "en").text == "gemma2:2b answers."
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_and_tried_again_later() -> None:
+    world = World(ollama=["gemma2:2b"])
+    world.load_problem = OutOfMemory(engine="Ollama", model="gemma2:2b")
+    await world.until(lambda: world.finder.current.unfit is not None)
+    words = explain(world.finder.current, world.finder.wishes, "en")
+    assert (words.text, words.level) == ("gemma2:2b cannot be loaded.", "warning")
+    assert "not enough memory" in words.details[0]
+    world.load_problem = None
+    await world.finder.look()
+    assert not world.finder.ready
+    world.now += 60
+    await world.until(lambda: world.finder.ready)
+    assert world.finder.current.unfit is None
+
+
+async def test_a_model_is_loaded_again_when_its_ollama_comes_back() -> None:
+    world = World(ollama=["gemma2:2b"])
+    await world.until(lambda: world.finder.ready)
+    world.ollama.problem = DOWN
+    await world.finder.look()
+    assert not world.finder.ready
+    world.ollama.problem = None
+    await world.finder.look()
+    await world.until(lambda: world.finder.ready)
+    assert world.loaded == ["ollama/gemma2:2b"] * 2
+
+
+async def test_readiness_does_not_ask_the_engines_each_time() -> None:
+    world = World(ollama=["gemma2:2b"])
+    await world.finder.look_if_older(5)
+    world.ollama.problem = DOWN
+    await world.finder.look_if_older(5)
+    assert world.finder.current.away is None
+    world.now += 6
+    await world.finder.look_if_older(5)
+    assert world.finder.current.away is DOWN
 
 
 async def test_an_ollama_that_is_started_later_is_noticed() -> None:
@@ -228,6 +315,11 @@ async def _away(world: World) -> None:
     await world.finder.look()
 
 
+async def _unfit(world: World) -> None:
+    world.load_problem = OutOfMemory(engine="Ollama", model="gemma2:2b")
+    await world.until(lambda: world.finder.current.unfit is not None)
+
+
 async def _nothing(world: World) -> None:
     world.local.names.clear()
     await world.finder.look()
@@ -242,6 +334,7 @@ SITUATIONS: list[tuple[Callable[[], World], Callable[[World], Awaitable[None]]]]
     (lambda: World(model="lost:1b", ollama=["gemma2:2b"]), lambda w: w.finder.look()),
     (lambda: World(), _nothing),
     (lambda: World(ollama=["gemma2:2b"]), _away),
+    (lambda: World(ollama=["gemma2:2b"]), _unfit),
 ]
 
 
@@ -263,6 +356,6 @@ def test_the_guide_is_explained_with_the_way_to_a_real_model() -> None:
     from app.default_model import DefaultModel
 
     guide = DefaultModel(ModelInfo("transformers", "guide"), "guide")
-    words = explain(guide, Wishes("", "gemma2:2b", (), "http://localhost:11434"), "en")
+    words = explain(guide, Wishes("", ("gemma2:2b",), (), "http://localhost:11434"), "en")
     assert words.level == "warning"
     assert any("ollama pull gemma2:2b" in detail for detail in words.details)

@@ -12,13 +12,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from training.knowledge.foreign import FOREIGN, Foreign
 from training.knowledge.patterns import LANGUAGES, Language, expand, fact_files, read
 from training.knowledge.phrases import Phrases
 
 __all__ = ["FOREIGN", "LANGUAGES", "Foreign", "Intent", "Language", "Ways", "answers", "intents", "synonyms"]
+
+# Share of the questions that were written one by one.
+_WRITTEN: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,13 @@ class Ways:
     phrases: Phrases | None
 
     def question(self, chance: random.Random) -> str:
-        """One of them, each source as often as the other."""
-        source = chance.randrange(3 if self.phrases else 2)
-        if source == 2 and self.phrases:
+        """One of them, most often one that was written for itself: these are the most like people's."""
+        share = chance.random()
+        if share < _WRITTEN:
+            return chance.choice(self.written)
+        if self.phrases and share < _WRITTEN + (1 - _WRITTEN) / 2:
             return self.phrases.question(chance)
-        return chance.choice(self.written if source else self.patterns)
+        return chance.choice(self.patterns)
 
     def __iter__(self) -> Iterator[str]:
         """All of them, phrases without their frames."""

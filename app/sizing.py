@@ -1,0 +1,198 @@
+"""What fits a machine: how many threads, how large a context, how much memory for what.
+
+`python -m app.sizing` prints it as shell assignments that leave alone what is set already; entrypoint.sh runs them.
+The figures were measured with Ollama 0.32, gemma2:2b in Q4_0, num_batch 64, two threads:
+
+| num_ctx | 1,024 | 2,048 | 4,096 | 8,192 |
+| --- | --- | --- | --- | --- |
+| its process, MiB | 1,725 | 1,829 | 2,037 | 2,259, and 177 more with LLAMA_ARG_SWA_FULL=1 |
+
+That is the file (1,554 MiB), 67 MiB of buffers, and 104 KiB of key-value cache for each token of the context.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MIB: Final = 2**20
+
+# gemma2:2b, where a model's own numbers are not known yet.
+FILE_BYTES: Final = 1_629_276_160
+KV_BYTES: Final = 104 * 1024
+# What a model's process takes beside its file and its key-value cache.
+BUFFER_BYTES: Final = 67 * MIB
+
+# For everything else in the container: this program (under 200 MiB), Ollama's own process, a little air.
+RESERVED: Final = 320 * MIB
+# Context lengths to choose from. On a small CPU a longer one is no gift: 8,192 tokens are read in 150 s.
+CONTEXTS: Final = (8192, 4096, 2048, 1024)
+# Whole conversations that should fit into the prompt cache beside the one in the slot: while two visitors take turns,
+# it holds the one who leaves beside the one who comes back.
+_CACHED: Final = 2
+# Share of what is left that the prompt cache may use, in MiB at most (llama-server's own default), at least (or none).
+_CACHE_SHARE: Final = 0.8
+_CACHE_MOST: Final = 8192
+_CACHE_LEAST: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this process may use. `memory` in bytes; `cores` may be a fraction, as a container's quota is."""
+
+    memory: int
+    cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What fits.
+
+    Attributes:
+        num_thread: threads of the engine.
+        num_ctx: context length in tokens, of each slot.
+        cache_ram: llama-server's prompt cache, in MiB; 0: none.
+        model_memory: what a model's process may take at most, in MiB.
+    """
+
+    num_thread: int
+    num_ctx: int
+    cache_ram: int
+    model_memory: int
+
+
+def model_bytes(file: int, kv: int, context: int, slots: int = 1) -> int:
+    """What a model's process takes.
+
+    Args:
+        file: size of the model's file in bytes.
+        kv: bytes of key-value cache for each token.
+        context: num_ctx, in tokens.
+        slots: conversations that it answers at once, each with a context of its own.
+    """
+    return file + BUFFER_BYTES + kv * context * slots
+
+
+def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: int = 1) -> Plan:
+    """The longest context that leaves room for a useful prompt cache; else the longest that fits at all.
+
+    Args:
+        machine: what there is.
+        file, kv, slots: as in `model_bytes`.
+    """
+    usable = max(machine.memory - RESERVED, 0)
+
+    def fits(context: int, cached: int) -> bool:
+        return model_bytes(file, kv, context, slots) + cached * kv * context <= usable
+
+    roomy = (context for context in CONTEXTS if fits(context, _CACHED))
+    tight = (context for context in CONTEXTS if fits(context, 0))
+    context = next(roomy, next(tight, CONTEXTS[-1]))
+    left = int(_CACHE_SHARE * (usable - model_bytes(file, kv, context, slots))) // MIB
+    return Plan(
+        num_thread=max(int(machine.cores), 1),
+        num_ctx=context,
+        cache_ram=min(left, _CACHE_MOST) if left >= _CACHE_LEAST else 0,
+        model_memory=usable // MIB,
+    )
+
+
+def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machine:
+    """What the kernel and the control groups (v1 and v2) allow this process.
+
+    Args:
+        root: of the file system; another one in tests.
+        processors: how many this process may run on; None: asked of the kernel.
+    """
+    memory = _memory_of_machine(root)
+    cores = float(processors or len(os.sched_getaffinity(0)))
+    for group in _groups(root):
+        limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+        if limit:
+            memory = min(memory, limit)
+        quota = _quota(group)
+        if quota:
+            cores = min(cores, quota)
+    return Machine(memory, cores)
+
+
+def _memory_of_machine(root: Path) -> int:
+    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/meminfo has no MemTotal")
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Where the limits of this process's control groups stand, its own and those above it.
+
+    Within a container the path in /proc/self/cgroup is often that of the host; then the mounted folder is its own.
+    """
+    mounted = root / "sys/fs/cgroup"
+    listed = root / "proc/self/cgroup"
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        tops = [mounted] if not controllers else [mounted / name for name in (controllers, *controllers.split(","))]
+        for top in tops:
+            own = top / path.lstrip("/")
+            yield from (folder for folder in (own, *own.parents) if folder == top or top in folder.parents)
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None: there is none, `max`, or v1's word for no limit, a number that no machine has."""
+    try:
+        value = int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return value if 0 < value < 2**60 else None
+
+
+def _quota(group: Path) -> float | None:
+    """Processors that a group may use: cpu.max of v2, cfs_quota over cfs_period of v1."""
+    try:
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        allowed, length = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+        return allowed / length if allowed and length else None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def file_bytes(store: Path, models: Iterable[str]) -> int | None:
+    """Size of the largest of some models in Ollama's store, in bytes; None: it has none of them."""
+    sizes = []
+    for model in models:
+        name, _, tag = model.partition(":")
+        pattern = f"manifests/*/{name if '/' in name else f'library/{name}'}/{tag or 'latest'}"
+        for manifest in store.glob(pattern):
+            layers = json.loads(manifest.read_text(encoding="utf-8"))["layers"]
+            sizes.append(sum(layer["size"] for layer in layers if layer["mediaType"].endswith("image.model")))
+    return max(sizes, default=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print what fits this machine, as shell assignments.")
+    parser.add_argument("--store", type=Path, default=Path(), help="Ollama's folder of models")
+    parser.add_argument("--models", default="", help="names of the models to be run, one at a time")
+    parser.add_argument("--slots", type=int, default=1, help="replies that Ollama works on at once")
+    arguments = parser.parse_args()
+    machine = this_machine()
+    size = file_bytes(arguments.store, arguments.models.replace(",", " ").split()) or FILE_BYTES
+    found = plan(machine, size, slots=arguments.slots)
+    for name, value in {
+        "NUM_THREAD": found.num_thread,
+        "NUM_CTX": found.num_ctx,
+        "MODEL_MEMORY": found.model_memory,
+        "LLAMA_ARG_CACHE_RAM": found.cache_ram,
+    }.items():
+        print(f': "${{{name}:={value}}}"; export {name}')
+    print(f'MACHINE="{machine.memory // MIB} MiB, {machine.cores:g} cores"')
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What fits which machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.engines.ollama_fit import check_fit, kv_bytes
+from app.errors import ModelTooLarge
+from app.settings import ROOT
+from app.sizing import FILE_BYTES, KV_BYTES, MIB, Machine, Plan, file_bytes, model_bytes, plan, this_machine
+from tests.replay import body_of, recording
+
+GIB = 1024 * MIB
+UNLIMITED = 64 * GIB
+
+
+@pytest.mark.parametrize(("context", "measured"), [(1024, 1725), (2048, 1829), (4096, 2037), (8192, 2259 + 177)])
+def test_the_size_of_a_models_process_is_the_one_measured(context: int, measured: int) -> None:
+    assert model_bytes(FILE_BYTES, KV_BYTES, context) / MIB == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (2 * GIB, Plan(num_thread=2, num_ctx=1024, cache_ram=0, model_memory=1728)),
+        (4 * GIB, Plan(num_thread=2, num_ctx=4096, cache_ram=1391, model_memory=3776)),
+        (8 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=4335, model_memory=7872)),
+        (16 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=16064)),
+        (UNLIMITED, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=65216)),
+    ],
+)
+def test_the_memory_is_shared_out(memory: int, expected: Plan) -> None:
+    assert plan(Machine(memory, 2)) == expected
+
+
+@pytest.mark.parametrize("memory", [GIB // 2, 2 * GIB, 3 * GIB, 4 * GIB, 6 * GIB, 8 * GIB, 16 * GIB, UNLIMITED])
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_nothing_is_given_out_twice(memory: int, slots: int) -> None:
+    found = plan(Machine(memory, 2), slots=slots)
+    model = model_bytes(FILE_BYTES, KV_BYTES, found.num_ctx, slots)
+    assert found.cache_ram == 0 or model + found.cache_ram * MIB <= memory
+    assert found.model_memory * MIB <= memory
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (8, 8)])
+def test_threads_are_the_whole_cores_of_the_quota(cores: float, threads: int) -> None:
+    assert plan(Machine(4 * GIB, cores)).num_thread == threads
+
+
+def _write(root: Path, files: dict[str, str]) -> None:
+    for name, text in {"proc/meminfo": "MemTotal:       4194304 kB\nMemFree: 1 kB\n", **files}.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="ascii")
+
+
+V2 = {
+    "proc/self/cgroup": "0::/docker/abc\n",
+    "sys/fs/cgroup/docker/abc/memory.max": "max\n",
+    "sys/fs/cgroup/docker/memory.max": f"{2 * GIB}\n",
+    "sys/fs/cgroup/docker/abc/cpu.max": "150000 100000\n",
+}
+V2_INSIDE = {
+    "proc/self/cgroup": "0::/\n",
+    "sys/fs/cgroup/memory.max": f"{GIB}\n",
+    "sys/fs/cgroup/cpu.max": "50000 100000\n",
+}
+V1 = {
+    "proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n0::/docker/abc\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * GIB}\n",
+    "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "100000\n",
+    "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+}
+V1_NO_LIMIT = {
+    "proc/self/cgroup": "5:memory:/\n4:cpu:/\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+    "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+    "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, Machine(4 * GIB, 4)),
+        (V2, Machine(2 * GIB, 1.5)),
+        (V2_INSIDE, Machine(GIB, 0.5)),
+        (V1, Machine(3 * GIB, 1)),
+        (V1_NO_LIMIT, Machine(4 * GIB, 4)),
+    ],
+    ids=["no groups", "v2 from outside", "v2 from inside", "v1", "v1 without limits"],
+)
+def test_the_limits_of_control_groups_are_found(tmp_path: Path, files: dict[str, str], expected: Machine) -> None:
+    _write(tmp_path, files)
+    assert this_machine(tmp_path, processors=4) == expected
+
+
+def test_this_very_machine_can_be_read() -> None:
+    machine = this_machine()
+    assert machine.memory > 100 * MIB
+    assert 0 < machine.cores <= (os.cpu_count() or 1)
+
+
+def test_the_size_of_a_model_comes_from_the_store(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifests/library.example/library/llama3.1/8b"
+    manifest.parent.mkdir(parents=True)
+    layers = [
+        {"mediaType": "application/vnd.ollama.image.model", "size": 4_900_000_000},
+        {"mediaType": "application/vnd.ollama.image.license", "size": 12},
+    ]
+    manifest.write_text(json.dumps({"layers": layers}), encoding="utf-8")
+    assert file_bytes(tmp_path, ["gemma2:2b", "llama3.1:8b"]) == 4_900_000_000
+    assert file_bytes(tmp_path, ["gemma2:2b"]) is None
+
+
+def test_what_is_set_already_is_left_alone() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "app.sizing"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    shown = subprocess.run(
+        ["bash", "-c", f"{printed}\necho $NUM_CTX $NUM_THREAD ${{LLAMA_ARG_CACHE_RAM:?}} ${{MODEL_MEMORY:?}}"],
+        env={"NUM_CTX": "777", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert shown[0] == "777"
+    assert int(shown[1]) >= 1
+    assert len(shown) == 4
+
+
+def test_the_key_value_cache_of_the_recorded_model_is_the_one_measured() -> None:
+    assert kv_bytes(json.loads(body_of(recording("show")))["model_info"]) == KV_BYTES
+
+
+def test_layers_of_different_heads_are_added_up() -> None:
+    info = {
+        "general.architecture": "x",
+        "x.block_count": 2,
+        "x.attention.head_count": 8,
+        "x.attention.head_count_kv": [1, 3],
+        "x.embedding_length": 512,
+    }
+    assert kv_bytes(info) == 2 * (1 + 3) * (64 + 64)
+
+
+def test_a_model_without_numbers_counts_as_the_usual_one() -> None:
+    assert kv_bytes({}) == KV_BYTES
+
+
+def test_a_model_that_does_not_fit_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ModelTooLarge) as refused:
+        check_fit("llama3.1:8b", size=4_900_000_000, info={}, context=4096, slots=1, available=3776)
+    assert (refused.value.facts["needed"], refused.value.facts["available"]) == (5156, 3776)
+    check_fit("gemma2:2b", size=FILE_BYTES, info={}, context=4096, slots=1, available=3776)
