@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Starts Ollama and the web app, keeps both running, ends both. In the container, and on a plain machine where there is
+# an `ollama`. What a user may set is in the README; app/sizing.py explains the numbers that fit this machine.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+BAKED=${BAKED_MODELS:-/opt/ollama/models} # models that came with the image, read-only
+QUICK_DEATHS=5                            # an Ollama that dies this often in a row is not started again
+QUICK=60                                  # a death within so many seconds of its start counts
+LAST_RESORT=14                            # seconds after which whatever still runs is killed
+
+say() { printf '%(%F %T)T %s START %s\n' -1 "${2:-INFO}" "$1" >&2; }
+die() { echo "chainlit-ollama: $1" >&2; exit 1; }
+
+python=$(command -v .venv/bin/python || command -v python3) || die "python3 is not installed"
+
+# --- The only writable place -----------------------------------------------------------------------------------------
+
+data_dir() {
+    export DATA_DIR=${DATA_DIR:-data}
+    if mkdir -p "$DATA_DIR" 2>/dev/null && [ -w "$DATA_DIR" ]; then return; fi
+    if [ -d "$DATA_DIR" ] && [ "$(stat -c %d "$DATA_DIR")" != "$(stat -c %d "$DATA_DIR/..")" ]; then
+        die "cannot write in $DATA_DIR: it belongs to user $(stat -c %u "$DATA_DIR"), this runs as user $(id -u).\
+ Give it over: chown -R $(id -u) FOLDER (the one mounted at $DATA_DIR), or start with --user $(stat -c %u:%g "$DATA_DIR")"
+    fi
+    DATA_DIR=$(mktemp -d) || die "neither $DATA_DIR nor /tmp can be written to. Mount a volume at $DATA_DIR"
+    say "no volume and a read-only system: conversations live in $DATA_DIR and end with this container" WARNING
+}
+
+home() { # Ollama and others keep a key and caches there
+    [ -w "${HOME:-/}" ] || { export HOME=${TMPDIR:-/tmp}/home && mkdir -p "$HOME"; }
+}
+
+# --- Ollama ----------------------------------------------------------------------------------------------------------
+
+runs_its_own_ollama() {
+    case ${OLLAMA_HOST:-} in
+        "" | *localhost* | *127.0.0.1* | *0.0.0.0* | *::1* | "[::]"*) ;;
+        *) say "Ollama is at $OLLAMA_HOST, none is started here" && return 1 ;;
+    esac
+    command -v ollama >/dev/null || { say "there is no ollama here, none is started" && return 1; }
+    export OLLAMA_HOST=127.0.0.1:${OLLAMA_PORT:-11434}
+    ! ollama list >/dev/null 2>&1 || { say "an Ollama answers at $OLLAMA_HOST already, it is used" && return 1; }
+}
+
+ollama_environment() {
+    if [ -d "$BAKED" ]; then # pulled models are kept in the volume, beside those of the image
+        export OLLAMA_MODELS=${OLLAMA_MODELS:-$DATA_DIR/ollama}
+        docker/join-models "$BAKED" "$OLLAMA_MODELS" 2>/dev/null ||
+            { say "$OLLAMA_MODELS cannot be written to: only the image's own models are here" WARNING && export OLLAMA_MODELS=$BAKED; }
+    fi
+    eval "$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" --models "${MODELS:-gemma2:2b}" --slots "${SLOTS:-1}")"
+    export LLAMA_ARG_CACHE_REUSE=${LLAMA_ARG_CACHE_REUSE:-32} LLAMA_ARG_SWA_FULL=${LLAMA_ARG_SWA_FULL:-1}
+    export OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-${SLOTS:-1}} OLLAMA_MAX_LOADED_MODELS=${OLLAMA_MAX_LOADED_MODELS:-1}
+    export OLLAMA_KEEP_ALIVE=${OLLAMA_KEEP_ALIVE:--1} OLLAMA_NO_CLOUD=${OLLAMA_NO_CLOUD:-1} OLLAMA_NOPRUNE=${OLLAMA_NOPRUNE:-1}
+    say "$MACHINE: num_ctx $NUM_CTX, $NUM_THREAD threads, models up to $MODEL_MEMORY MiB, prompt cache $LLAMA_ARG_CACHE_RAM MiB"
+}
+
+ollama_log() { # warnings and errors, or everything into the file OLLAMA_LOG
+    if [ -n "${OLLAMA_LOG:-}" ]; then exec cat >>"$OLLAMA_LOG"; fi
+    exec grep --line-buffered -E 'level=(WARN|ERROR)|^(Error|panic|fatal)'
+}
+
+start_ollama() {
+    setsid ollama serve >/dev/null 2> >(trap '' TERM INT && ollama_log >&2) & # a group of its own: its model process goes with it
+    ollama=$!
+    started=$SECONDS
+    say "Ollama at $OLLAMA_HOST"
+}
+
+end_ollama() { # $1: signal
+    if [ -n "$ollama" ]; then kill "-$1" -- "-$ollama" 2>/dev/null || true; fi
+}
+
+ollama_died() { # $1: exit code
+    end_ollama KILL # what it has left behind
+    ollama=
+    ((SECONDS - started < QUICK)) || deaths=0
+    deaths=$((deaths + 1))
+    if ((deaths >= QUICK_DEATHS)); then
+        say "Ollama has died $deaths times in a row, the last time with code $1: giving up" ERROR
+        end_all
+        exit 1
+    fi
+    pause=$((2 ** (deaths - 1)))
+    say "Ollama has died with code $1, it is started again in $pause s" ERROR
+    sleep "$pause" &
+    timer=$!
+}
+
+# --- Both ------------------------------------------------------------------------------------------------------------
+
+app='' ollama='' timer='' guard='' ending='' deaths=0 started=0
+
+end_on() { # $1: signal. Running replies have STOP_SECONDS to finish; see app/runner.py
+    ending=$1
+    [ -n "$guard" ] || { (sleep $LAST_RESORT && kill -KILL "$app") 2>/dev/null & guard=$!; }
+    kill "-$1" "$app" 2>/dev/null || true
+}
+
+end_all() {
+    for process in $timer $guard $app; do kill "$process" 2>/dev/null || true; done
+    end_ollama TERM
+    for _ in {1..20}; do
+        [ -n "$ollama" ] && kill -0 "$ollama" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    end_ollama KILL
+}
+
+trap 'end_on TERM' TERM
+trap 'end_on INT' INT
+
+data_dir
+home
+export OLLAMA_HOST=${OLLAMA_HOST:-${OLLAMA_URL:-${OLLAMA_BASE_URL:-${OLLAMA_API_URL:-${EXTERNAL_OLLAMA:-}}}}}
+if runs_its_own_ollama; then
+    ollama_environment
+    start_ollama
+fi
+[ -n "$OLLAMA_HOST" ] || unset OLLAMA_HOST
+"$python" -m app &
+app=$!
+
+while true; do
+    code=0
+    # shellcheck disable=SC2086 # absent processes are no words
+    wait -n -p ended $app $ollama $timer || code=$?
+    case ${ended:-} in
+        "$app")
+            end_all
+            [ -z "$ending" ] || exit 0
+            say "the web app has ended with code $code" ERROR
+            exit $((code ? code : 1))
+            ;;
+        "${timer:-none}") timer='' && start_ollama ;;
+        "${ollama:-none}") if [ -n "$ending" ]; then ollama=''; else ollama_died "$code"; fi ;;
+        *) ;; # a signal came; what it asks for is under way
+    esac
+done
