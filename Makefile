@@ -6,7 +6,7 @@ OUT ?= build/$(notdir $(MODEL_DIR)).gguf
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench install-local train-guide eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container image docker-build up down logs install-local train-guide eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,24 @@ check: ## Format, lint and type checks
 bench: ## Measure the figures of the README
 	@scripts/install requirements.txt requirements-local.txt requirements-dev.txt
 	@.venv/bin/python -m bench
+
+bench-container: ## Measure the figures of the container
+	@scripts/install requirements.txt requirements-local.txt requirements-dev.txt
+	@.venv/bin/python -m bench.container
+
+image: ## Build the Docker image
+	docker build -t chainlit-ollama .
+
+docker-build: image ## The same
+
+up: ## Start the container, built if need be
+	docker compose up -d
+
+down: ## Stop and remove the container; its data stays
+	docker compose down
+
+logs: ## Follow the container's log
+	docker compose logs -f
 
 install-local: ## Install the packages that run models by transformers
 	@scripts/install requirements.txt requirements-local.txt

@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 BAKED=${BAKED_MODELS:-/opt/ollama/models} # models that came with the image, read-only
 QUICK_DEATHS=5                            # an Ollama that dies this often in a row is not started again
 QUICK=60                                  # a death within so many seconds of its start counts
-LAST_RESORT=14                            # seconds after which whatever still runs is killed
+stop=${STOP_SECONDS:-10}
+LAST_RESORT=$((${stop%.*} + 4))           # seconds after which whatever still runs is killed
 
 say() { printf '%(%F %T)T %s START %s\n' -1 "${2:-INFO}" "$1" >&2; }
 die() { echo "chainlit-ollama: $1" >&2; exit 1; }
@@ -29,6 +30,11 @@ data_dir() {
 
 home() { # Ollama and others keep a key and caches there
     [ -w "${HOME:-/}" ] || { export HOME=${TMPDIR:-/tmp}/home && mkdir -p "$HOME"; }
+    if [ -d /opt/huggingface/hub ]; then # a model for transformers came with the image
+        export HF_HOME=${HF_HOME:-/opt/huggingface}
+    elif [ -d /opt/huggingface ]; then
+        export HF_HOME=${HF_HOME:-$DATA_DIR/huggingface}
+    fi
 }
 
 # --- Ollama ----------------------------------------------------------------------------------------------------------
@@ -45,11 +51,11 @@ runs_its_own_ollama() {
 
 ollama_environment() {
     if [ -d "$BAKED" ]; then # pulled models are kept in the volume, beside those of the image
-        export OLLAMA_MODELS=${OLLAMA_MODELS:-$DATA_DIR/ollama}
+        export OLLAMA_MODELS=${OLLAMA_MODELS:-$DATA_DIR/ollama} MODELS=${MODELS:-${IMAGE_MODELS:-}}
         docker/join-models "$BAKED" "$OLLAMA_MODELS" 2>/dev/null ||
             { say "$OLLAMA_MODELS cannot be written to: only the image's own models are here" WARNING && export OLLAMA_MODELS=$BAKED; }
     fi
-    eval "$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" --models "${MODELS:-gemma2:2b}" --slots "${SLOTS:-1}")"
+    eval "$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" --models "${MODELS:-gemma2:2b}" --slots "${SLOTS:-1}" --num-ctx "${NUM_CTX:-0}")"
     export LLAMA_ARG_CACHE_REUSE=${LLAMA_ARG_CACHE_REUSE:-32} LLAMA_ARG_SWA_FULL=${LLAMA_ARG_SWA_FULL:-1}
     export OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-${SLOTS:-1}} OLLAMA_MAX_LOADED_MODELS=${OLLAMA_MAX_LOADED_MODELS:-1}
     export OLLAMA_KEEP_ALIVE=${OLLAMA_KEEP_ALIVE:--1} OLLAMA_NO_CLOUD=${OLLAMA_NO_CLOUD:-1} OLLAMA_NOPRUNE=${OLLAMA_NOPRUNE:-1}

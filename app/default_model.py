@@ -18,10 +18,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from app.engines.base import ModelInfo, Progress
 from app.engines.catalog import Catalog
@@ -233,21 +233,22 @@ class DefaultModelFinder:
         choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
         wanted = self._missing(models, choice, ollama_up)
         kept = self.current if _same(choice, self.current) else DefaultModel()
-        self._set(
-            replace(
-                choice,
-                ollama_up=ollama_up,
-                download=self.current.download,
-                problem=self.current.problem,
-                loading=kept.loading,
-                loaded=kept.loaded and not choice.away,
-                unfit=kept.unfit,
-            )
+        new = replace(
+            choice,
+            ollama_up=ollama_up,
+            download=self.current.download,
+            problem=self.current.problem,
+            loading=kept.loading,
+            loaded=kept.loaded and not choice.away,
+            unfit=kept.unfit,
         )
+        load = self._load_due(new)
+        self._set(replace(new, loading=new.loading or load is not None))
+        if load is not None:
+            self._loading = asyncio.create_task(load)
         due = next((pull for pull in wanted if self._downloads.due(pull[0])), None)
         if due and self._task is None:
             self._task = asyncio.create_task(self._bring(*due))
-        self._load_default()
 
     def _kept(self) -> DefaultModel | None:
         """The choice made before, while the server that runs it does not answer."""
@@ -302,14 +303,11 @@ class DefaultModelFinder:
         self._retried = len(wanted) > 0
         return wanted
 
-    def _load_default(self) -> None:
-        """Bring the default model into memory, unless it is there, on its way, or has just failed to."""
-        now = self.current
-        if self._load is None or now.model is None or now.away or now.loaded or self._loading is not None:
-            return
-        if self._loads.due(now.model.id):
-            self._set(replace(now, loading=True))
-            self._loading = asyncio.create_task(self._bring_into_memory(now.model, self._load))
+    def _load_due(self, new: DefaultModel) -> Coroutine[Any, Any, None] | None:
+        """What brings the default model into memory, unless it is there, on its way, or has just failed to."""
+        if self._load is None or new.model is None or new.away or new.loaded or self._loading is not None:
+            return None
+        return self._bring_into_memory(new.model, self._load) if self._loads.due(new.model.id) else None
 
     async def _bring_into_memory(self, model: ModelInfo, load: Loader) -> None:
         problem: ChatError | None = None

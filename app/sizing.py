@@ -78,21 +78,22 @@ def model_bytes(file: int, kv: int, context: int, slots: int = 1) -> int:
     return file + BUFFER_BYTES + kv * context * slots
 
 
-def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: int = 1) -> Plan:
+def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: int = 1, context: int = 0) -> Plan:
     """The longest context that leaves room for a useful prompt cache; else the longest that fits at all.
 
     Args:
         machine: what there is.
         file, kv, slots: as in `model_bytes`.
+        context: num_ctx where somebody has decided on it; 0: to be found.
     """
     usable = max(machine.memory - RESERVED, 0)
 
     def fits(context: int, cached: int) -> bool:
         return model_bytes(file, kv, context, slots) + cached * kv * context <= usable
 
-    roomy = (context for context in CONTEXTS if fits(context, _CACHED))
-    tight = (context for context in CONTEXTS if fits(context, 0))
-    context = next(roomy, next(tight, CONTEXTS[-1]))
+    roomy = (length for length in CONTEXTS if fits(length, _CACHED))
+    tight = (length for length in CONTEXTS if fits(length, 0))
+    context = context or next(roomy, next(tight, CONTEXTS[-1]))
     left = int(_CACHE_SHARE * (usable - model_bytes(file, kv, context, slots))) // MIB
     return Plan(
         num_thread=max(int(machine.cores), 1),
@@ -180,10 +181,11 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(), help="Ollama's folder of models")
     parser.add_argument("--models", default="", help="names of the models to be run, one at a time")
     parser.add_argument("--slots", type=int, default=1, help="replies that Ollama works on at once")
+    parser.add_argument("--num-ctx", type=int, default=0, help="context length where it is given; 0: to be found")
     arguments = parser.parse_args()
     machine = this_machine()
     size = file_bytes(arguments.store, arguments.models.replace(",", " ").split()) or FILE_BYTES
-    found = plan(machine, size, slots=arguments.slots)
+    found = plan(machine, size, slots=arguments.slots, context=arguments.num_ctx)
     for name, value in {
         "NUM_THREAD": found.num_thread,
         "NUM_CTX": found.num_ctx,

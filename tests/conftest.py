@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-_PAGE = Path(__file__).parent / "page"
+_BROWSER = [Path(__file__).parent / folder for folder in ("page", "container")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the page last: Playwright's synchronous interface keeps an event loop running in this
+    """Put the tests with a browser last: Playwright's synchronous interface keeps an event loop running in this
     thread until the session ends, and asynchronous tests could not start their own beside it."""
-    items.sort(key=lambda item: _PAGE in item.path.parents)
+    items.sort(key=lambda item: any(folder in item.path.parents for folder in _BROWSER))

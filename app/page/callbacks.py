@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # The attribute of Chainlit's session that holds our visit, so that it lives exactly as long.
 _VISIT: Final = "_chainlit_ollama_visit"
+# While the server ends, running replies are stored this often, in seconds.
+_CHECKPOINT: Final = 3.0
 
 
 class Page:
@@ -78,14 +81,23 @@ class Page:
     async def wind_up(self, seconds: float) -> None:
         """Begin no reply any more; let those that are being written finish, then stop and store them.
 
+        They are stored every few seconds on the way: whoever asked for the end may lose patience and kill the process,
+        as `docker stop` does after 10 s.
+
         Args:
             seconds: that they have.
         """
         self._chat.stopping = True
-        tasks = {visit.answering for visit in _visits() if visit.answering is not None}
-        if tasks:
-            log.info("HEALTH ending, %d replies have %g s to finish", len(tasks), seconds)
-            await asyncio.wait(tasks, timeout=seconds)
+        deadline = time.monotonic() + seconds
+        while writing := [visit for visit in _visits() if visit.answering is not None]:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            log.info("HEALTH ending, %d replies have %.0f s to finish", len(writing), left)
+            await asyncio.gather(*(visit.checkpoint() for visit in writing))
+            tasks = {visit.answering for visit in writing if visit.answering is not None}
+            if tasks:
+                await asyncio.wait(tasks, timeout=min(left, _CHECKPOINT))
         await self.close()
 
     async def close(self) -> None:

@@ -197,6 +197,15 @@ class ReplyView:
         step["metadata"] = {NOTICE: True}
         await self._keep(step, self._final(phase, retry=True, metrics=step is self._message))
 
+    async def checkpoint(self) -> None:
+        """Store what has come so far, as if it had been stopped here: the process may be killed before its end."""
+        if not self._turn.text:
+            return
+        step = StepDict(**self._message)
+        step["output"], step["end"] = self._turn.text, utc_now()
+        await self._store.create_step(step)
+        await self._store.create_element(self._status(step["id"], self._final("stopped", retry=True)))
+
     async def _keep(self, step: StepDict, status: dict[str, Any] | None = None) -> None:
         """Show a step as complete, with its status line, and store both."""
         step["end"] = step["end"] or utc_now()

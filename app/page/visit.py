@@ -163,6 +163,12 @@ class Visit:
         if self.answering is not None:
             self.answering.cancel()
 
+    async def checkpoint(self) -> None:
+        """Store the reply that is being written as far as it has come."""
+        if self._view is not None:
+            init_ws_context(self.session)
+            await self._view.checkpoint()
+
     async def _wind_up(self) -> None:
         """A message that comes while a reply is being written ends that reply first."""
         writing = self.answering

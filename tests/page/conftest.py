@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.site import CHROMIUM_ARGUMENTS, Program, chromium, fake_ollama, server
 
@@ -74,9 +75,15 @@ class World:
     visit: Callable[..., Chat]
 
 
+def _open(page: Page, url: str) -> None:
+    page.goto(url)
+    page.locator("#chat-input").wait_for()
+    page.locator("#chat-settings-open-modal").wait_for()
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Chat]]:
-    """Opens a page in a browser of its own, which has never been here."""
+    """Opens a page in a browser of its own, which has never been here. The site: anything with a `url`."""
     contexts = []
 
     def open_page(site: Program, **options: Any) -> Chat:
@@ -84,9 +91,12 @@ def visit(browser: Browser) -> Iterator[Callable[..., Chat]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.goto(site.url)
-        page.locator("#chat-input").wait_for()
-        page.locator("#chat-settings-open-modal").wait_for()
+        try:
+            _open(page, site.url)
+        except PlaywrightError:
+            # Chromium breaks off what it loads when the machine's network changes, as it does when containers come
+            # and go (ERR_NETWORK_CHANGED).
+            _open(page, site.url)
         return Chat(page)
 
     yield open_page

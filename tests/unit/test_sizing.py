@@ -48,6 +48,10 @@ def test_nothing_is_given_out_twice(memory: int, slots: int) -> None:
     assert found.model_memory * MIB <= memory
 
 
+def test_a_context_that_was_decided_on_takes_its_memory_from_the_cache() -> None:
+    assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 1058, 3776)
+
+
 @pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (8, 8)])
 def test_threads_are_the_whole_cores_of_the_quota(cores: float, threads: int) -> None:
     assert plan(Machine(4 * GIB, cores)).num_thread == threads
