@@ -46,7 +46,8 @@ runs_its_own_ollama() {
     esac
     command -v ollama >/dev/null || { say "there is no ollama here, none is started" && return 1; }
     export OLLAMA_HOST=127.0.0.1:${OLLAMA_PORT:-11434}
-    ! ollama list >/dev/null 2>&1 || { say "an Ollama answers at $OLLAMA_HOST already, it is used" && return 1; }
+    ! (exec 3<>"/dev/tcp/127.0.0.1/${OLLAMA_PORT:-11434}") 2>/dev/null ||
+        { say "an Ollama answers at $OLLAMA_HOST already, it is used" && return 1; }
 }
 
 ollama_environment() {

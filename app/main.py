@@ -165,6 +165,11 @@ def create_app(settings: Settings) -> FastAPI:
         """Chainlit would answer any unknown path with its page."""
         return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
 
+    @app.api_route("/mcp", methods=["GET", "POST", "DELETE"])
+    async def no_mcp() -> JSONResponse:
+        """Chainlit would let a visitor start programs on the server, if it were switched on."""
+        return JSONResponse({"detail": "This server has no MCP."}, status_code=404)
+
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)

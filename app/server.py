@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from app.page.lean import leave_out_unused
 from app.settings import ROOT, Settings
 
 log = logging.getLogger(__name__)
@@ -92,9 +93,10 @@ def _prepare_data_dir(settings: Settings) -> None:
 
 
 def _chainlit_environment() -> None:
-    """Chainlit reads these when it is imported."""
+    """What has to be set before Chainlit is imported."""
     os.environ["CHAINLIT_APP_ROOT"] = str(ROOT)
     os.environ["CHAINLIT_ROOT_PATH"] = ""
+    leave_out_unused()
 
 
 def _end(problem: str) -> NoReturn:

@@ -208,10 +208,10 @@ def test_a_model_that_nobody_knows_fails_the_build(image: str) -> None:
 
 def test_an_image_without_a_model_pulls_its_models_at_start_and_keeps_them(run: Run, visit: Visit, volume: str) -> None:
     def start() -> Container:
-        return run("--volume", f"{volume}:/data", MODELS="phi3 gemma2:2b", FAKE_SPEEDUP="5")
+        return run("--volume", f"{volume}:/data", MODELS="phi3 gemma2:2b", FAKE_SPEEDUP="0.7")
 
     first = start()
-    chat = visit(first)
+    chat = visit(_reachable(first))
     banner = chat.page.get_by_test_id("status-banner")
     expect(banner.get_by_role("progressbar")).to_be_visible(timeout=PATIENCE)
     expect(banner).to_contain_text("phi3", timeout=PATIENCE)
@@ -261,7 +261,7 @@ def test_half_a_core_is_enough(run: Run, visit: Visit) -> None:
 
 
 def test_a_full_disk_is_told_and_the_chat_goes_on(run: Run, visit: Visit) -> None:
-    container = run("--mount", "type=tmpfs,destination=/data,tmpfs-size=4m,tmpfs-mode=1777").ready()
+    container = run("--tmpfs", "/data:size=4m,uid=10001").ready()
     chat = visit(container)
     container.sh("head -c 8m /dev/zero >/data/filler 2>/dev/null || true")
     assert chat.ask("!echo no room") == "no room"
