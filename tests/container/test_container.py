@@ -141,6 +141,19 @@ def test_a_long_reply_is_stopped_after_its_time_and_kept_as_far_as_it_came(run: 
     assert 40 < words < 800
 
 
+def test_a_container_that_is_killed_while_it_ends_has_kept_most_of_the_reply(
+    run: Run, visit: Visit, volume: str
+) -> None:
+    container = run("--volume", f"{volume}:/data", FAKE_SPEEDUP="1").ready()
+    chat = visit(container)
+    chat.say("!words 800")
+    chat.page.locator(".ai-message .prose", has_text="the quick").wait_for()
+    docker("stop", "--time", "5", container.id)
+    assert container.state["ExitCode"] == 137
+    (words,) = _kept(run, volume)
+    assert words > 40
+
+
 def _kept(run: Run, volume: str) -> list[int]:
     """The number of words of each stored reply."""
     query = "select output from steps where type='assistant_message'"

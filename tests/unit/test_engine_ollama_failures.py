@@ -20,6 +20,7 @@ from app.errors import (
     EngineUnreachable,
     ModelMissing,
     ModelProcessDied,
+    ModelTooLarge,
     OutOfMemory,
     PromptTooLong,
     StreamCut,
@@ -333,3 +334,29 @@ async def test_lines_are_put_together_wherever_the_connection_splits_them(piece:
     events = await events_of(connect(URL, client=answering(200, body.rstrip("\n"), piece=piece)), request())
     assert end_of(events).finish_reason == "stop"
     assert text_of(events) == "".join(json.loads(line)["message"]["content"] for line in body.splitlines())
+
+
+async def test_a_model_that_does_not_fit_the_memory_is_refused_before_it_is_loaded(ollama: FakeOllama) -> None:
+    engine = OllamaEngine(ollama.url, memory=2000)
+    with pytest.raises(ModelTooLarge) as refused:
+        await engine.load("gemma2:2b", 4096)
+    assert refused.value.facts["needed"] == 2036
+    assert "2,036 MB" in refused.value.sentence("en")
+    with pytest.raises(ModelTooLarge):
+        await events_of(engine, request())
+    assert ollama.loads == 0
+    await engine.close()
+
+
+async def test_each_slot_needs_a_context_of_its_own(ollama: FakeOllama) -> None:
+    engine = OllamaEngine(ollama.url, memory=2100, slots=2)
+    with pytest.raises(ModelTooLarge):
+        await engine.load("gemma2:2b", 4096)
+    await engine.close()
+
+
+async def test_a_model_that_fits_is_loaded(ollama: FakeOllama) -> None:
+    engine = OllamaEngine(ollama.url, memory=2100)
+    await engine.load("gemma2:2b", 4096)
+    assert ollama.loads == 1
+    await engine.close()
