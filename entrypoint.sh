@@ -2,6 +2,7 @@
 # Starts Ollama and the web app, keeps both running, ends both. In the container, and on a plain machine where there is
 # an `ollama`. What a user may set is in the README; app/sizing.py explains the numbers that fit this machine.
 set -euo pipefail
+trap 'exit 0' TERM INT # first of all: the kernel drops a signal for process 1 that has no trap yet
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 BAKED=${BAKED_MODELS:-/opt/ollama/models} # models that came with the image, read-only
@@ -97,10 +98,9 @@ ollama_died() { # $1: exit code
 
 # --- Both ------------------------------------------------------------------------------------------------------------
 
-app='' ollama='' timer='' guard='' ending='' deaths=0 started=0
-
 end_on() { # $1: signal. Running replies have STOP_SECONDS to finish; see app/runner.py
     ending=$1
+    [ -n "$app" ] || { end_all; exit 0; }
     [ -n "$guard" ] || { (sleep $LAST_RESORT && kill -KILL "$app") 2>/dev/null & guard=$!; }
     kill "-$1" "$app" 2>/dev/null || true
 }
@@ -115,6 +115,7 @@ end_all() {
     end_ollama KILL
 }
 
+app='' ollama='' timer='' guard='' ending='' deaths=0 started=0
 trap 'end_on TERM' TERM
 trap 'end_on INT' INT
 

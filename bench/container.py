@@ -18,8 +18,8 @@ import httpx
 
 from app.settings import ROOT
 from bench.figures import Figure, skipped, table
+from tests.browser import PATIENCE, Chat
 from tests.container.docker import IMAGE, Container, build, build_ollama, docker, missing
-from tests.page.conftest import PATIENCE, Chat
 from tests.site import CHROMIUM_ARGUMENTS, chromium
 
 _STARTS: Final = 5

@@ -1,10 +1,12 @@
-"""The order of the tests."""
+"""The browser for the tests that need one, and the order of all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["tests.browser"]
 
 _BROWSER = [Path(__file__).parent / folder for folder in ("page", "container")]
 

@@ -10,7 +10,6 @@ import pytest
 
 from app.settings import ROOT
 from tests.container.docker import IMAGE, Container, build, build_ollama, docker, missing
-from tests.page.conftest import browser, visit  # noqa: F401 - fixtures
 
 Run = Callable[..., Container]
 

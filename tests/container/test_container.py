@@ -15,9 +15,9 @@ import pytest
 from playwright.sync_api import expect
 
 from app.settings import ROOT
+from tests.browser import PATIENCE, Chat
 from tests.container.conftest import Run
 from tests.container.docker import IMAGE, OLLAMA_IMAGE, Container, build, build_ollama, docker, until
-from tests.page.conftest import PATIENCE, Chat
 from tests.site import fake_ollama, free_port
 
 Visit = Callable[..., Chat]

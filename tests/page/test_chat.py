@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import PATIENCE, Chat, World
+from tests.browser import PATIENCE, Chat
+from tests.page.conftest import World
 
 
 def test_a_first_visit_shows_starters_and_which_model_answers(chat: Chat) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import PATIENCE, Chat
+from tests.browser import PATIENCE, Chat
 from tests.site import Program, server
 
 pytestmark = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed: make install-local")

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import WebSocket
 
 from app.settings import ROOT
-from tests.page.conftest import PATIENCE, Chat
+from tests.browser import PATIENCE, Chat
 from tests.site import Program, fake_ollama, free_port, server
 
 _CONFIGURATION: Final = ROOT / "deploy" / "nginx.conf"

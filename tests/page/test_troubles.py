@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import PATIENCE, Chat
+from tests.browser import PATIENCE, Chat
 from tests.site import clean_environment, fake_ollama, free_port, server
 
 Visit = Callable[..., Chat]
