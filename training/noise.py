@@ -56,7 +56,8 @@ class Shares:
     lose_word: float = 0.35
     swap_words: float = 0.15
     frame: float = 0.25
-    slip: float = 0.25
+    slip: float = 0.3
+    second_slip: float = 0.08
 
 
 class Noise:
@@ -74,7 +75,11 @@ class Noise:
 
     def __call__(self, text: str, language: Language) -> str:
         text = self._words(self._reword(text, language))
-        return self._slip(self._frame(text, language))
+        text = self._frame(text, language)
+        for share in (self._shares.slip, self._shares.second_slip):
+            if self._often(share):
+                text = self._slip(text)
+        return text
 
     def dress(self, text: str) -> str:
         """Signs as people put them; the guide's template takes most of them away again."""
@@ -108,7 +113,7 @@ class Noise:
 
     def _slip(self, text: str) -> str:
         """A letter lost, doubled, or swapped with the next; е for ё."""
-        if len(text) < 6 or not self._often(self._shares.slip):
+        if len(text) < 6:
             return text
         at = self._chance.randrange(1, len(text) - 2)
         return self._chance.choice(

@@ -25,7 +25,7 @@ class Recipe:
     """How the guide is trained. Sizes of rows and batches in tokens; every `long_every`th batch is of long rows."""
 
     seed: int = 20261121
-    steps: int = 2400
+    steps: int = 3000
     hidden: int = 320
     layers: int = 3
     heads: int = 5
