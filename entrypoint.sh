@@ -8,8 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 BAKED=${BAKED_MODELS:-/opt/ollama/models} # models that came with the image, read-only
 QUICK_DEATHS=5                            # an Ollama that dies this often in a row is not started again
 QUICK=60                                  # a death within so many seconds of its start counts
+OLLAMA_WAIT=${OLLAMA_WAIT:-15}            # seconds that it has to answer before the app looks for another model
 stop=${STOP_SECONDS:-10}
-LAST_RESORT=$((${stop%.*} + 4))           # seconds after which whatever still runs is killed
+[[ $stop =~ ^[0-9]+ ]] || stop=10 # the app tells what is wrong with it
+LAST_RESORT=$((${stop%.*} + 3)) # seconds after which whatever still runs is killed
 
 say() { printf '%(%F %T)T %s START %s\n' -1 "${2:-INFO}" "$1" >&2; }
 die() { echo "chainlit-ollama: $1" >&2; exit 1; }
@@ -20,17 +22,27 @@ python=$(command -v .venv/bin/python || command -v python3) || die "python3 is n
 
 data_dir() {
     export DATA_DIR=${DATA_DIR:-data}
-    if mkdir -p "$DATA_DIR" 2>/dev/null && [ -w "$DATA_DIR" ]; then return; fi
-    if [ -d "$DATA_DIR" ] && [ "$(stat -c %d "$DATA_DIR")" != "$(stat -c %d "$DATA_DIR/..")" ]; then
-        die "cannot write in $DATA_DIR: it belongs to user $(stat -c %u "$DATA_DIR"), this runs as user $(id -u).\
- Give it over: chown -R $(id -u) FOLDER (the one mounted at $DATA_DIR), or start with --user $(stat -c %u:%g "$DATA_DIR")"
+    local place other=$DATA_DIR
+    if mkdir -p "$DATA_DIR" 2>/dev/null && [ -w "$DATA_DIR" ]; then
+        other=
+        for place in "$DATA_DIR"/{chat.db,secret.key,ollama}; do
+            [ ! -e "$place" ] || [ -w "$place" ] || other=$place
+        done
+        [ -n "$other" ] || return 0
+    fi
+    if [ -e "$other" ] && { [ "$other" != "$DATA_DIR" ] || [ "$(stat -c %d "$DATA_DIR")" != "$(stat -c %d "$DATA_DIR/..")" ]; }; then
+        die "cannot write in $other: it belongs to user $(stat -c %u "$other"), this runs as user $(id -u).\
+ Give it over: chown -R $(id -u) FOLDER (the one at $DATA_DIR), or start with --user $(stat -c %u:%g "$other")"
     fi
     DATA_DIR=$(mktemp -d) || die "neither $DATA_DIR nor /tmp can be written to. Mount a volume at $DATA_DIR"
     say "no volume and a read-only system: conversations live in $DATA_DIR and end with this container" WARNING
 }
 
 home() { # Ollama and others keep a key and caches there
-    [ -w "${HOME:-/}" ] || { export HOME=${TMPDIR:-/tmp}/home && mkdir -p "$HOME"; }
+    if [ ! -w "${HOME:-/}" ]; then
+        export HOME=${TMPDIR:-/tmp}/home
+        mkdir -p "$HOME" 2>/dev/null || { HOME=$DATA_DIR/home && mkdir -p "$HOME"; }
+    fi
     if [ -d /opt/huggingface/hub ]; then # a model for transformers came with the image
         export HF_HOME=${HF_HOME:-/opt/huggingface}
     elif [ -d /opt/huggingface ]; then
@@ -46,8 +58,10 @@ runs_its_own_ollama() {
         *) say "Ollama is at $OLLAMA_HOST, none is started here" && return 1 ;;
     esac
     command -v ollama >/dev/null || { say "there is no ollama here, none is started" && return 1; }
-    export OLLAMA_HOST=127.0.0.1:${OLLAMA_PORT:-11434}
-    ! (exec 3<>"/dev/tcp/127.0.0.1/${OLLAMA_PORT:-11434}") 2>/dev/null ||
+    local port=${OLLAMA_PORT:-11434}
+    if [[ ${OLLAMA_HOST:-} =~ :([0-9]+)/?$ ]]; then port=${BASH_REMATCH[1]}; fi
+    export OLLAMA_HOST=127.0.0.1:$port
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null ||
         { say "an Ollama answers at $OLLAMA_HOST already, it is used" && return 1; }
 }
 
@@ -57,20 +71,34 @@ ollama_environment() {
         docker/join-models "$BAKED" "$OLLAMA_MODELS" 2>/dev/null ||
             { say "$OLLAMA_MODELS cannot be written to: only the image's own models are here" WARNING && export OLLAMA_MODELS=$BAKED; }
     fi
-    eval "$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" --models "${MODELS:-gemma2:2b}" --slots "${SLOTS:-1}" --num-ctx "${NUM_CTX:-0}")"
+    local slots=${SLOTS:-0} plan
+    [ "$slots" != 0 ] || slots=${OLLAMA_NUM_PARALLEL:-1}
+    plan=$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" \
+        --slots "$slots" --num-ctx "${NUM_CTX:-0}") || die "NUM_CTX and SLOTS take whole numbers, see the line above"
+    eval "$plan"
+    export SLOTS=$slots OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-$slots} OLLAMA_WAIT
     export LLAMA_ARG_CACHE_REUSE=${LLAMA_ARG_CACHE_REUSE:-32} LLAMA_ARG_SWA_FULL=${LLAMA_ARG_SWA_FULL:-1}
-    export OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-${SLOTS:-1}} OLLAMA_MAX_LOADED_MODELS=${OLLAMA_MAX_LOADED_MODELS:-1}
-    export OLLAMA_KEEP_ALIVE=${OLLAMA_KEEP_ALIVE:--1} OLLAMA_NO_CLOUD=${OLLAMA_NO_CLOUD:-1} OLLAMA_NOPRUNE=${OLLAMA_NOPRUNE:-1}
+    export OLLAMA_MAX_LOADED_MODELS=${OLLAMA_MAX_LOADED_MODELS:-1} OLLAMA_KEEP_ALIVE=${OLLAMA_KEEP_ALIVE:--1}
+    export OLLAMA_NO_CLOUD=${OLLAMA_NO_CLOUD:-1} OLLAMA_NOPRUNE=${OLLAMA_NOPRUNE:-1}
     say "$MACHINE: num_ctx $NUM_CTX, $NUM_THREAD threads, models up to $MODEL_MEMORY MiB, prompt cache $LLAMA_ARG_CACHE_RAM MiB"
+    if [ -n "${OLLAMA_LOG:-}" ] && ! : 2>/dev/null >>"$OLLAMA_LOG"; then
+        say "OLLAMA_LOG=$OLLAMA_LOG cannot be written to, only warnings and errors are shown" WARNING
+        OLLAMA_LOG=
+    fi
 }
 
-ollama_log() { # warnings and errors, or everything into the file OLLAMA_LOG
-    if [ -n "${OLLAMA_LOG:-}" ]; then exec cat >>"$OLLAMA_LOG"; fi
-    exec grep --line-buffered -E 'level=(WARN|ERROR)|^(Error|panic|fatal)'
+ollama_log() { # warnings and errors; neither Ollama nor its model process logs what people write
+    exec grep --line-buffered -E \
+        'level=(WARN|ERROR)|[Ee]rror|[Ff]ail|ASSERT|terminate|^(panic|fatal|goroutine|SIG)|\.go:[0-9]+ \+0x'
 }
 
 start_ollama() {
-    setsid ollama serve >/dev/null 2> >(trap '' TERM INT && ollama_log >&2) & # a group of its own: its model process goes with it
+    # In a group of its own: its model process goes with it.
+    if [ -n "${OLLAMA_LOG:-}" ]; then
+        setsid ollama serve >/dev/null 2>>"$OLLAMA_LOG" &
+    else
+        setsid ollama serve >/dev/null 2> >(trap '' TERM INT && ollama_log >&2) &
+    fi
     ollama=$!
     started=$SECONDS
     say "Ollama at $OLLAMA_HOST"
@@ -87,10 +115,10 @@ ollama_died() { # $1: exit code
     deaths=$((deaths + 1))
     if ((deaths >= QUICK_DEATHS)); then
         say "Ollama has died $deaths times in a row, the last time with code $1: giving up" ERROR
-        end_all
+        kill "$app" 2>/dev/null && wait "$app"
         exit 1
     fi
-    pause=$((2 ** (deaths - 1)))
+    local pause=$((2 ** deaths))
     say "Ollama has died with code $1, it is started again in $pause s" ERROR
     sleep "$pause" &
     timer=$!
@@ -100,15 +128,15 @@ ollama_died() { # $1: exit code
 
 end_on() { # $1: signal. Running replies have STOP_SECONDS to finish; see app/runner.py
     ending=$1
-    [ -n "$app" ] || { end_all; exit 0; }
+    [ -n "$app" ] || exit 0
     [ -n "$guard" ] || { (sleep $LAST_RESORT && kill -KILL "$app") 2>/dev/null & guard=$!; }
     kill "-$1" "$app" 2>/dev/null || true
 }
 
-end_all() {
+end_all() { # however this ends
     for process in $timer $guard $app; do kill "$process" 2>/dev/null || true; done
     end_ollama TERM
-    for _ in {1..20}; do
+    for _ in {1..10}; do
         [ -n "$ollama" ] && kill -0 "$ollama" 2>/dev/null || return 0
         sleep 0.1
     done
@@ -116,8 +144,9 @@ end_all() {
 }
 
 app='' ollama='' timer='' guard='' ending='' deaths=0 started=0
-trap 'end_on TERM' TERM
+trap 'end_on TERM' TERM HUP
 trap 'end_on INT' INT
+trap end_all EXIT
 
 data_dir
 home
@@ -136,13 +165,12 @@ while true; do
     wait -n -p ended $app $ollama $timer || code=$?
     case ${ended:-} in
         "$app")
-            end_all
             [ -z "$ending" ] || exit 0
             say "the web app has ended with code $code" ERROR
             exit $((code ? code : 1))
             ;;
         "${timer:-none}") timer='' && start_ollama ;;
         "${ollama:-none}") if [ -n "$ending" ]; then ollama=''; else ollama_died "$code"; fi ;;
-        *) ;; # a signal came; what it asks for is under way
+        *) ((code != 127)) || exit 1 ;; # else a signal came; what it asks for is under way
     esac
 done

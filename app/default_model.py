@@ -43,6 +43,8 @@ Reason = Literal["set", "vllm", "ollama", "qwen", "guide", "nothing"]
 _RETRY_PAUSES: Final = (15, 60, 300, 900)
 # While something better may come, the engines are looked at this often, in seconds.
 _POLL: Final = 5.0
+# An Ollama is on this machine, as a rule: it is cheap to ask, and its end should be seen before it is back.
+_POLL_OLLAMA: Final = 2.0
 # While there is no model at all: an Ollama that is started together with this server needs a moment.
 _POLL_NOTHING: Final = 1.0
 
@@ -96,6 +98,8 @@ class Wishes:
         model: MODEL; empty: search.
         ollama_models: the first is preferred, and pulled if Ollama has none.
         pulled: Ollama models that have to be there in any case.
+        ollama_wait: seconds that Ollama has to answer, after the start, before another model is chosen.
+        keeps: whether Ollama is to keep the default model in memory for ever.
         qwen_models: models for transformers; the first is downloaded.
         ollama_url, vllm_url: where they are looked for.
         local: whether the packages that run models here are installed.
@@ -108,6 +112,8 @@ class Wishes:
     vllm_url: str = ""
     local: bool = True
     pulled: Sequence[str] = ()
+    ollama_wait: float = 0.0
+    keeps: bool = True
 
 
 class Retries:
@@ -175,6 +181,7 @@ class DefaultModelFinder:
         self._downloads = Retries(clock)
         self._loads = Retries(clock)
         self._looked_at: float | None = None
+        self._started = clock()
         self._retried = False
         self._looking = asyncio.Lock()
         self._look_again = asyncio.Event()
@@ -203,6 +210,8 @@ class DefaultModelFinder:
                 settled = settled and not self._retried
                 self._look_again.clear()
                 pause = self._settled_poll if settled else _POLL if now.model else _POLL_NOTHING
+                if now.model is not None and now.model.engine == OLLAMA:
+                    pause = min(pause, _POLL_OLLAMA)
                 try:
                     async with asyncio.timeout(pause):
                         await self._look_again.wait()
@@ -215,7 +224,8 @@ class DefaultModelFinder:
 
     @property
     def ready(self) -> bool:
-        """Whether the default model answers at once: its engine is there, and it is in memory."""
+        """Whether the default model answers at once: its engine is there, and it is in memory, or was until a visitor
+        chose another one."""
         now = self.current
         return now.model is not None and now.away is None and (self._load is None or now.loaded)
 
@@ -231,8 +241,12 @@ class DefaultModelFinder:
         self._looked_at = self._clock()
         ollama_up = OLLAMA in self._catalog.engines and OLLAMA not in self._catalog.problems
         choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
-        wanted = self._missing(models, choice, ollama_up)
+        if self._awaits_ollama(choice):
+            choice = DefaultModel()
+        wanted = [] if self._awaits_ollama(choice) else self._missing(models, choice, ollama_up)
         kept = self.current if _same(choice, self.current) else DefaultModel()
+        if kept.loaded and self._is_gone(choice, models):
+            kept = DefaultModel()
         new = replace(
             choice,
             ollama_up=ollama_up,
@@ -249,6 +263,17 @@ class DefaultModelFinder:
         due = next((pull for pull in wanted if self._downloads.due(pull[0])), None)
         if due and self._task is None:
             self._task = asyncio.create_task(self._bring(*due))
+
+    def _awaits_ollama(self, choice: DefaultModel) -> bool:
+        """Whether an Ollama that was started together with this server may still come up."""
+        if choice.reason in ("set", "vllm", "ollama") or OLLAMA not in self._catalog.problems:
+            return False
+        return self._clock() - self._started < self.wishes.ollama_wait
+
+    def _is_gone(self, choice: DefaultModel, models: Sequence[ModelInfo]) -> bool:
+        """Whether the default model is no longer in memory, nor another in its place: its Ollama was started anew."""
+        engine = choice.model.engine if choice.model else ""
+        return engine == OLLAMA and self.wishes.keeps and all(m.loaded is False for m in models if m.engine == engine)
 
     def _kept(self) -> DefaultModel | None:
         """The choice made before, while the server that runs it does not answer."""

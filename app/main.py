@@ -110,6 +110,8 @@ def create_app(settings: Settings) -> FastAPI:
         vllm_url=settings.vllm_url,
         local=local,
         pulled=settings.pulled_models,
+        ollama_wait=settings.ollama_wait,
+        keeps=settings.keep_alive.startswith("-"),
     )
     finder = DefaultModelFinder(
         wishes,

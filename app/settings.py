@@ -132,7 +132,15 @@ class Settings(BaseSettings):
     model_memory: int = Field(
         0, ge=0, description="MiB that Ollama may use for a model; one that needs more is refused. 0: not checked."
     )
-    keep_alive: str = Field("-1", min_length=1, description="How long Ollama keeps a model in memory; -1: for ever.")
+    keep_alive: str = Field(
+        "-1",
+        min_length=1,
+        validation_alias=_names("KEEP_ALIVE", "OLLAMA_KEEP_ALIVE"),
+        description="How long Ollama keeps a model in memory; -1: for ever.",
+    )
+    ollama_wait: float = Field(
+        0, ge=0, le=3600, description="Seconds that Ollama has to answer at start before another model is chosen."
+    )
 
     # OpenAI-compatible
     vllm_url: WebUrl = Field("", description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio. Empty: none.")

@@ -30,6 +30,8 @@ BUFFER_BYTES: Final = 67 * MIB
 
 # For everything else in the container: this program (under 200 MiB), Ollama's own process, a little air.
 RESERVED: Final = 320 * MIB
+# For the system and Docker, where the memory is that of the whole machine.
+SYSTEM: Final = 256 * MIB
 # Context lengths to choose from. On a small CPU a longer one is no gift: 8,192 tokens are read in 150 s.
 CONTEXTS: Final = (8192, 4096, 2048, 1024)
 # Whole conversations that should fit into the prompt cache beside the one in the slot: while two visitors take turns,
@@ -57,7 +59,7 @@ class Plan:
         num_thread: threads of the engine.
         num_ctx: context length in tokens, of each slot.
         cache_ram: llama-server's prompt cache, in MiB; 0: none.
-        model_memory: what a model's process may take at most, in MiB.
+        model_memory: what a model's process may take at most, beside the cache, in MiB.
     """
 
     num_thread: int
@@ -95,11 +97,9 @@ def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: in
     tight = (length for length in CONTEXTS if fits(length, 0))
     context = context or next(roomy, next(tight, CONTEXTS[-1]))
     left = int(_CACHE_SHARE * (usable - model_bytes(file, kv, context, slots))) // MIB
+    cache = min(left, _CACHE_MOST) if left >= _CACHE_LEAST else 0
     return Plan(
-        num_thread=max(int(machine.cores), 1),
-        num_ctx=context,
-        cache_ram=min(left, _CACHE_MOST) if left >= _CACHE_LEAST else 0,
-        model_memory=usable // MIB,
+        num_thread=max(int(machine.cores), 1), num_ctx=context, cache_ram=cache, model_memory=usable // MIB - cache
     )
 
 
@@ -110,7 +110,7 @@ def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machi
         root: of the file system; another one in tests.
         processors: how many this process may run on; None: asked of the kernel.
     """
-    memory = _memory_of_machine(root)
+    memory = _memory_of_machine(root) - SYSTEM
     cores = float(processors or len(os.sched_getaffinity(0)))
     for group in _groups(root):
         limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
@@ -164,27 +164,34 @@ def _quota(group: Path) -> float | None:
     return None if quota == "max" else int(quota) / int(period)
 
 
-def file_bytes(store: Path, models: Iterable[str]) -> int | None:
-    """Size of the largest of some models in Ollama's store, in bytes; None: it has none of them."""
+def file_sizes(store: Path) -> list[int]:
+    """Sizes of the models in Ollama's store, in bytes."""
     sizes = []
-    for model in models:
-        name, _, tag = model.partition(":")
-        pattern = f"manifests/*/{name if '/' in name else f'library/{name}'}/{tag or 'latest'}"
-        for manifest in store.glob(pattern):
+    for manifest in store.glob("manifests/*/*/*/*"):
+        try:
             layers = json.loads(manifest.read_text(encoding="utf-8"))["layers"]
             sizes.append(sum(layer["size"] for layer in layers if layer["mediaType"].endswith("image.model")))
-    return max(sizes, default=None)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a broken list; Ollama will say so
+    return sizes
+
+
+def largest_fitting(sizes: Iterable[int], machine: Machine) -> int:
+    """The largest of some models that this machine can run at all: any visitor may choose it. In bytes; gemma2:2b's
+    where there is none.
+    """
+    usable = machine.memory - RESERVED
+    return max((size for size in sizes if model_bytes(size, KV_BYTES, CONTEXTS[-1]) <= usable), default=FILE_BYTES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print what fits this machine, as shell assignments.")
     parser.add_argument("--store", type=Path, default=Path(), help="Ollama's folder of models")
-    parser.add_argument("--models", default="", help="names of the models to be run, one at a time")
     parser.add_argument("--slots", type=int, default=1, help="replies that Ollama works on at once")
     parser.add_argument("--num-ctx", type=int, default=0, help="context length where it is given; 0: to be found")
     arguments = parser.parse_args()
     machine = this_machine()
-    size = file_bytes(arguments.store, arguments.models.replace(",", " ").split()) or FILE_BYTES
+    size = largest_fitting(file_sizes(arguments.store), machine)
     found = plan(machine, size, slots=arguments.slots, context=arguments.num_ctx)
     for name, value in {
         "NUM_THREAD": found.num_thread,

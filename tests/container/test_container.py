@@ -78,13 +78,21 @@ def test_a_data_folder_of_another_user_ends_the_start_with_the_command_that_help
     assert run("--volume", f"{tmp_path}:/data").ready().is_ready()
 
 
+def test_files_of_another_user_end_the_start_the_same_way(run: Run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (tmp_path / "chat.db").touch(mode=0o600)
+    container = run("--volume", f"{tmp_path}:/data")
+    assert container.exit_code() == 1
+    assert "chown -R 10001" in container.logs()
+
+
 def test_any_other_user_will_do(run: Run, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     assert run("--user", "4321:4321", "--volume", f"{tmp_path}:/data").ready().sh("id -u").strip() == "4321"
 
 
 def test_an_ollama_that_dies_is_started_again_while_the_page_says_so(run: Run, visit: Visit) -> None:
-    container = run(MODELS_CACHE_SECONDS="1").ready()
+    container = run().ready()
     chat = visit(container)
     container.sh(
         "pkill -KILL -f 'ollama serve' || kill -9 $(grep -l serve /proc/[0-9]*/cmdline | cut -d/ -f3 | head -1)"
@@ -94,13 +102,15 @@ def test_an_ollama_that_dies_is_started_again_while_the_page_says_so(run: Run, v
     expect(banner).to_contain_text("gemma2:2b answers", timeout=PATIENCE)
     assert chat.ask("!echo back again") == "back again"
     assert "it is started again" in container.logs()
+    container.ready()
+    assert container.logs().count("gemma2:2b is loaded") == 2
 
 
 def test_an_ollama_that_dies_again_and_again_ends_the_container(run: Run) -> None:
     container = run(FAKE_DIE_AFTER="0.1")
     assert container.exit_code() == 1
     logs = container.logs()
-    assert [f"in {pause} s" in logs for pause in (1, 2, 4, 8, 16)] == [True, True, True, True, False]
+    assert [f"in {pause} s" in logs for pause in (2, 4, 8, 16, 32)] == [True, True, True, True, False]
     assert "giving up" in logs
 
 
@@ -163,7 +173,7 @@ def _kept(run: Run, volume: str) -> list[int]:
     return [len(row[0].split()) for row in rows]
 
 
-def test_history_outlives_a_container_that_has_a_volume(run: Run, visit: Visit, volume: str) -> None:
+def test_history_outlives_a_restart_and_a_container_that_has_a_volume(run: Run, visit: Visit, volume: str) -> None:
     first = run("--volume", f"{volume}:/data").ready()
     visit(first).ask("!echo remember me")
     docker("restart", first.id)
@@ -264,6 +274,60 @@ def _reachable(container: Container) -> Container:
 
     until(answers, container.logs)
     return container
+
+
+def test_ollama_is_sized_to_the_machine_and_listens_inside_only(run: Run) -> None:
+    container = run("--memory", "4g", "--cpus", "2", OLLAMA_LOG="/tmp/ollama.log", NUM_CTX="2048").ready()
+    log = container.sh("cat /tmp/ollama.log")
+    for part in (
+        "OLLAMA_HOST:127.0.0.1:11434",
+        "LLAMA_ARG_CACHE_RAM:1557",
+        "LLAMA_ARG_CACHE_REUSE:32",
+        "LLAMA_ARG_SWA_FULL:1",
+        "OLLAMA_NUM_PARALLEL:1",
+        "OLLAMA_MAX_LOADED_MODELS:1",
+        "OLLAMA_KEEP_ALIVE:-1",
+        "OLLAMA_NO_CLOUD:1",
+    ):
+        assert part in log
+    assert "level=INFO" not in container.logs()
+
+
+def test_the_model_is_loaded_at_start_with_the_very_options_that_chats_use(run: Run, visit: Visit) -> None:
+    container = run().ready()
+    assert visit(container).ask("!echo no second load") == "no second load"
+    inside = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:11434/_fake/state').read().decode())"
+    state = json.loads(_python(container, inside))
+    assert state["loads"] == 1
+    load, reply = (
+        {key: asked["options"].get(key) for key in ("num_ctx", "num_batch", "num_thread")}
+        for asked in (state["requests"][0], state["requests"][-1])
+    )
+    assert load == reply
+    assert all(load.values())
+
+
+def test_a_broken_list_of_a_model_does_not_keep_it_from_starting(run: Run, volume: str) -> None:
+    docker("run", "--rm", "--volume", f"{volume}:/data", "--entrypoint", "sh", IMAGE, "-c", _BREAK)
+    container = run("--volume", f"{volume}:/data").ready()
+    assert "gemma2:2b" in container.sh("ollama list")
+
+
+_BREAK = "for m in $(cd /opt/ollama/models && find manifests -type f); do " \
+         "mkdir -p /data/ollama/$(dirname $m) && : >/data/ollama/$m; done"  # fmt: skip
+
+
+def test_a_log_that_cannot_be_written_is_told_and_nothing_else_happens(run: Run) -> None:
+    container = run(OLLAMA_LOG="/nowhere/ollama.log").ready()
+    assert "OLLAMA_LOG=/nowhere/ollama.log cannot be written to" in container.logs()
+
+
+@pytest.mark.parametrize(("name", "value"), [("NUM_CTX", "abc"), ("SLOTS", "many"), ("STOP_SECONDS", "soon")])
+def test_a_wrong_setting_ends_the_start_with_words_about_it(run: Run, name: str, value: str) -> None:
+    container = run(**{name: value})
+    assert container.exit_code() in (1, 2)
+    assert name in container.logs()
+    assert "unbound" not in container.logs()
 
 
 def test_half_a_core_is_enough(run: Run, visit: Visit) -> None:

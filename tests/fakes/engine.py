@@ -15,6 +15,9 @@ class ScriptedEngine:
     Args:
         replies: texts; an EngineError is raised instead of, or after, what came before it in the tuple.
         context: its context length in tokens; a longer prompt is refused with its exact size.
+
+    Attributes:
+        in_memory: the models that are; None: it does not tell.
     """
 
     def __init__(
@@ -37,12 +40,20 @@ class ScriptedEngine:
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.problem: EngineError | None = None
+        self.in_memory: set[str] | None = None
 
     async def models(self) -> Sequence[ModelInfo]:
         if self.problem is not None:
             raise self.problem
         return [
-            ModelInfo(self.name, name, context_length=self.context, can_think=self.can_think) for name in self.names
+            ModelInfo(
+                self.name,
+                name,
+                context_length=self.context,
+                can_think=self.can_think,
+                loaded=None if self.in_memory is None else name in self.in_memory,
+            )
+            for name in self.names
         ]
 
     @staticmethod

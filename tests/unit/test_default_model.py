@@ -49,6 +49,7 @@ class World:
         ollama: list[str] | None = None,
         vllm: list[str] | None = None,
         pulled: tuple[str, ...] = (),
+        wait: float = 0,
     ) -> None:
         self.ollama = ScriptedEngine(models=ollama or [])
         if ollama is None:
@@ -71,6 +72,7 @@ class World:
                 "http://localhost:11434",
                 "http://vllm:8000",
                 pulled=pulled,
+                ollama_wait=wait,
             ),
             self.catalog,
             pull=self.pull,
@@ -224,6 +226,33 @@ async def test_a_model_is_loaded_again_when_its_ollama_comes_back() -> None:
     await world.finder.look()
     await world.until(lambda: world.finder.ready)
     assert world.loaded == ["ollama/gemma2:2b"] * 2
+
+
+async def test_a_model_that_a_restarted_ollama_has_lost_is_loaded_again() -> None:
+    world = World(ollama=["gemma2:2b"])
+    await world.until(lambda: world.finder.ready)
+    world.ollama.in_memory = set()
+    await world.finder.look()
+    await world.until(lambda: len(world.loaded) == 2)
+    assert world.finder.current.away is None
+
+
+async def test_a_model_that_a_visitor_has_put_another_in_place_of_stays_out() -> None:
+    world = World(ollama=["gemma2:2b", "phi3:latest"])
+    await world.until(lambda: world.finder.ready)
+    world.ollama.in_memory = {"phi3:latest"}
+    await world.finder.look()
+    assert world.finder.ready
+    assert world.loaded == ["ollama/gemma2:2b"]
+
+
+async def test_an_ollama_that_was_started_together_with_the_server_is_given_a_moment() -> None:
+    world = World(wait=15)
+    await world.finder.look()
+    assert (world.answers, world.hub.asked) == (None, [])
+    world.now = 20
+    await world.until(world.hub.half_way.is_set)
+    assert world.answers == "transformers/guide"
 
 
 async def test_readiness_does_not_ask_the_engines_each_time() -> None:

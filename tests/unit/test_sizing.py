@@ -13,7 +13,7 @@ import pytest
 from app.engines.ollama_fit import check_fit, kv_bytes
 from app.errors import ModelTooLarge
 from app.settings import ROOT
-from app.sizing import FILE_BYTES, KV_BYTES, MIB, Machine, Plan, file_bytes, model_bytes, plan, this_machine
+from app.sizing import FILE_BYTES, KV_BYTES, MIB, SYSTEM, Machine, Plan, file_sizes, largest_fitting, model_bytes, plan, this_machine
 from tests.replay import body_of, recording
 
 GIB = 1024 * MIB
@@ -29,10 +29,10 @@ def test_the_size_of_a_models_process_is_the_one_measured(context: int, measured
     ("memory", "expected"),
     [
         (2 * GIB, Plan(num_thread=2, num_ctx=1024, cache_ram=0, model_memory=1728)),
-        (4 * GIB, Plan(num_thread=2, num_ctx=4096, cache_ram=1391, model_memory=3776)),
-        (8 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=4335, model_memory=7872)),
-        (16 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=16064)),
-        (UNLIMITED, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=65216)),
+        (4 * GIB, Plan(num_thread=2, num_ctx=4096, cache_ram=1391, model_memory=3776 - 1391)),
+        (8 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=4335, model_memory=7872 - 4335)),
+        (16 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=16064 - 8192)),
+        (UNLIMITED, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=65216 - 8192)),
     ],
 )
 def test_the_memory_is_shared_out(memory: int, expected: Plan) -> None:
@@ -45,11 +45,11 @@ def test_nothing_is_given_out_twice(memory: int, slots: int) -> None:
     found = plan(Machine(memory, 2), slots=slots)
     model = model_bytes(FILE_BYTES, KV_BYTES, found.num_ctx, slots)
     assert found.cache_ram == 0 or model + found.cache_ram * MIB <= memory
-    assert found.model_memory * MIB <= memory
+    assert (found.model_memory + found.cache_ram) * MIB <= memory
 
 
 def test_a_context_that_was_decided_on_takes_its_memory_from_the_cache() -> None:
-    assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 1058, 3776)
+    assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 1058, 3776 - 1058)
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (8, 8)])
@@ -92,11 +92,11 @@ V1_NO_LIMIT = {
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({}, Machine(4 * GIB, 4)),
+        ({}, Machine(4 * GIB - SYSTEM, 4)),
         (V2, Machine(2 * GIB, 1.5)),
         (V2_INSIDE, Machine(GIB, 0.5)),
         (V1, Machine(3 * GIB, 1)),
-        (V1_NO_LIMIT, Machine(4 * GIB, 4)),
+        (V1_NO_LIMIT, Machine(4 * GIB - SYSTEM, 4)),
     ],
     ids=["no groups", "v2 from outside", "v2 from inside", "v1", "v1 without limits"],
 )
@@ -111,16 +111,32 @@ def test_this_very_machine_can_be_read() -> None:
     assert 0 < machine.cores <= (os.cpu_count() or 1)
 
 
-def test_the_size_of_a_model_comes_from_the_store(tmp_path: Path) -> None:
-    manifest = tmp_path / "manifests/library.example/library/llama3.1/8b"
-    manifest.parent.mkdir(parents=True)
+def _store(root: Path, **models: str) -> None:
+    for name, text in models.items():
+        manifest = root / "manifests/library.example/library" / name / "latest"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text(text, encoding="utf-8")
+
+
+def _manifest(size: int) -> str:
     layers = [
-        {"mediaType": "application/vnd.ollama.image.model", "size": 4_900_000_000},
+        {"mediaType": "application/vnd.ollama.image.model", "size": size},
         {"mediaType": "application/vnd.ollama.image.license", "size": 12},
     ]
-    manifest.write_text(json.dumps({"layers": layers}), encoding="utf-8")
-    assert file_bytes(tmp_path, ["gemma2:2b", "llama3.1:8b"]) == 4_900_000_000
-    assert file_bytes(tmp_path, ["gemma2:2b"]) is None
+    return json.dumps({"layers": layers})
+
+
+def test_the_sizes_of_models_come_from_the_store_and_broken_lists_are_passed_over(tmp_path: Path) -> None:
+    _store(tmp_path, one=_manifest(4_900_000_000), two=_manifest(5), three="", four="{}", five='{"layers": [1]}')
+    assert sorted(file_sizes(tmp_path)) == [5, 4_900_000_000]
+    assert file_sizes(tmp_path / "nothing") == []
+
+
+def test_it_is_sized_for_the_largest_model_that_can_run_at_all() -> None:
+    sizes = [FILE_BYTES, 4_900_000_000, 40_000_000_000]
+    assert largest_fitting(sizes, Machine(8 * GIB, 2)) == 4_900_000_000
+    assert largest_fitting(sizes, Machine(4 * GIB, 2)) == FILE_BYTES
+    assert largest_fitting([], Machine(4 * GIB, 2)) == FILE_BYTES
 
 
 def test_what_is_set_already_is_left_alone() -> None:
