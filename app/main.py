@@ -23,9 +23,13 @@ from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
 from app.page.callbacks import Page
+from app.page.closed import ClosedPaths
 from app.page.data_layer import ChatDataLayer
+from app.page.headers import SecurityHeaders
 from app.page.html import local_html
+from app.page.owned import owned_routes
 from app.page.preferences import Preferences
+from app.page.sockets import SocketGuard
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
@@ -160,6 +164,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.state.wind_up = page.wind_up
     app.include_router(health_routes(finder))
+    app.include_router(owned_routes(store))
 
     @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
@@ -167,13 +172,11 @@ def create_app(settings: Settings) -> FastAPI:
         """Chainlit would answer any unknown path with its page."""
         return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
 
-    @app.api_route("/mcp", methods=["GET", "POST", "DELETE"])
-    async def no_mcp() -> JSONResponse:
-        """Chainlit would let a visitor start programs on the server, if it were switched on."""
-        return JSONResponse({"detail": "This server has no MCP."}, status_code=404)
-
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
     app.add_middleware(VisitorCookie)
+    app.add_middleware(SocketGuard, sio=chainlit_server.sio)
+    app.add_middleware(ClosedPaths)
+    app.add_middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -66,8 +67,23 @@ def any_case(*allowed: str) -> BeforeValidator:
     return BeforeValidator(lambda value: known.get(value.lower(), value) if isinstance(value, str) else value)
 
 
+def frame_sources(value: object) -> object:
+    """Sources of the policy `frame-ancestors`; quotes that a shell has taken from 'self' and 'none' are put back.
+
+    Raises:
+        ValueError: a word is none.
+    """
+    if not isinstance(value, str):
+        return value
+    words = [f"'{word}'" if word in ("self", "none") else word for word in value.replace("'", "").split()]
+    if not words or not all(re.fullmatch(r"'(self|none)'|(https?://)?[\w.*-]+(:(\d+|\*))?/?", word) for word in words):
+        raise ValueError("'self', 'none', or addresses such as https://portal.example.org")
+    return " ".join(words)
+
+
 OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
 WebUrl = Annotated[str, BeforeValidator(web_url)]
+FrameSources = Annotated[str, BeforeValidator(frame_sources)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
 
@@ -96,6 +112,12 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     secret_key: SecretStr | None = Field(
         None, description="Signs the page's cookies, at least 32 characters. Made and kept in DATA_DIR if absent."
+    )
+
+    frame_ancestors: FrameSources = Field(
+        "'self'",
+        description="Pages that may show this one in a frame: `'self'`, `'none'`, or addresses such as "
+        "`https://portal.example.org`.",
     )
 
     # Which model answers

@@ -21,6 +21,7 @@ from app.chat import Chat
 from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
+from app.page.sockets import connect
 from app.page.texts import language_of, starters
 from app.page.visit import Visit
 from app.page.visitor import visitor_from_headers
@@ -71,6 +72,7 @@ class Page:
         code.on_message = wrap_user_function(self._on_message)
         code.on_settings_update = wrap_user_function(self._on_settings)
         code.action_callbacks["retry"] = wrap_user_function(self._on_retry)
+        sio.on("connect", handler=connect)
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
         sio.on("stop", handler=self._on_stop)
         sio.on("edit_message", handler=self._on_edit)

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from chainlit.context import context
+from chainlit.context import context, context_var
 from chainlit.data.base import BaseDataLayer
 from chainlit.data.utils import queue_until_user_message
 from chainlit.element import Element, ElementDict
 from chainlit.step import StepDict
 from chainlit.types import Feedback, PageInfo, PaginatedResponse, Pagination, ThreadDict, ThreadFilter
 from chainlit.user import PersistedUser, User
+from fastapi import HTTPException
 
 from app.page.steps import TOKENS
 from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
@@ -95,6 +96,14 @@ class ChatDataLayer(BaseDataLayer):
         """Keep what the visitor has set."""
         await self._visitors.save_preferences(identifier, preferences)
 
+    async def step_author(self, step_id: str) -> str:
+        """The identifier of the visitor who has that step; empty if there is none."""
+        return await self._threads.step_author(step_id)
+
+    async def feedback_author(self, feedback_id: str) -> str:
+        """The identifier of the visitor who has the step with that feedback; empty if there is none."""
+        return await self._threads.thumb_author(feedback_id)
+
     @_write(reported=True)
     async def upsert_feedback(self, feedback: Feedback) -> str:
         return await self._threads.save_thumb(feedback.forId, feedback.value, feedback.comment)
@@ -130,7 +139,7 @@ class ChatDataLayer(BaseDataLayer):
     @_write(reported=False)
     async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None:
         """Keep a message's size with it, by model."""
-        await self._threads.save_step_metadata(step_id, {TOKENS: dict(tokens)})
+        await self._threads.save_step_metadata(step_id, {TOKENS: dict(tokens)}, _user_id())
 
     @queue_until_user_message()
     @_write(reported=False)
@@ -147,13 +156,16 @@ class ChatDataLayer(BaseDataLayer):
     async def list_threads(self, pagination: Pagination, filters: ThreadFilter) -> PaginatedResponse[ThreadDict]:
         if not filters.userId:
             raise ValueError("threads are listed for one visitor")
-        page = await self._threads.list(
-            filters.userId,
-            first=pagination.first,
-            cursor=pagination.cursor,
-            search=filters.search,
-            thumb=filters.feedback,
-        )
+        try:
+            page = await self._threads.list(
+                filters.userId,
+                first=pagination.first,
+                cursor=pagination.cursor,
+                search=filters.search,
+                thumb=filters.feedback,
+            )
+        except ValueError as problem:
+            raise HTTPException(400, str(problem)) from problem
         info = PageInfo(
             hasNextPage=page.next_cursor is not None, startCursor=pagination.cursor, endCursor=page.next_cursor
         )
@@ -172,7 +184,14 @@ class ChatDataLayer(BaseDataLayer):
         metadata: dict[str, Any] | None = None,
         tags: list[str] | None = None,
     ) -> None:
-        await self._threads.save(thread_id, user_id, name=name, metadata=metadata, tags=tags)
+        make = user_id is not None
+        page = context_var.get(None)
+        if not make and page is not None:
+            # A page that ends. It has named its thread itself, and that may have become another visitor's since.
+            if not isinstance(page.session.user, PersistedUser):
+                return
+            user_id = page.session.user.id
+        await self._threads.save(thread_id, user_id, make=make, name=name, metadata=metadata, tags=tags)
 
     async def get_favorite_steps(self, user_id: str) -> list[StepDict]:
         """None: favourites are off in .chainlit/config.toml."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
@@ -38,9 +38,13 @@ class Threads:
 
     async def author(self, thread_id: str) -> str:
         """The identifier of the thread's visitor; empty if there is no such thread."""
+        return await self._author(select(threads.c.id).where(threads.c.id == thread_id))
+
+    async def _author(self, thread: Select[Any]) -> str:
+        """Whose the thread is that a query finds; empty if it finds none."""
         query = select(users.c.identifier).join(threads, threads.c.user_id == users.c.id)
         async with self._database.read() as connection:
-            found = (await connection.execute(query.where(threads.c.id == thread_id))).scalar()
+            found = (await connection.execute(query.where(threads.c.id.in_(thread)))).scalar()
         return found or ""
 
     async def get(self, thread_id: str) -> Conversation | None:
@@ -98,6 +102,7 @@ class Threads:
         thread_id: str,
         user_id: str | None,
         *,
+        make: bool = True,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
@@ -106,14 +111,20 @@ class Threads:
 
         Without a `user_id` no thread is made, and one that is gone stays gone.
 
+        Args:
+            make: False: only change it, and only if it is there and the visitor's.
+
         Raises:
             ThreadDeleted: `user_id` has deleted it.
             PermissionError: it is another's.
         """
+        wanted = threads.c.id == thread_id
+        if user_id is not None:
+            wanted = and_(wanted, threads.c.user_id == user_id)
         async with self._database.write() as connection:
-            if user_id is not None:
+            if user_id is not None and make:
                 await _claim(connection, thread_id, user_id)
-            row = await first_row(connection, select(threads.c.metadata).where(threads.c.id == thread_id))
+            row = await first_row(connection, select(threads.c.metadata).where(wanted))
             values: Json = {}
             if name is not None:
                 values["name"] = thread_name(storable(name))
@@ -122,7 +133,7 @@ class Threads:
             if tags is not None:
                 values["tags"] = storable(tags)
             if values:
-                await connection.execute(update(threads).where(threads.c.id == thread_id).values(**values))
+                await connection.execute(update(threads).where(wanted).values(**values))
 
     async def delete(self, thread_id: str) -> None:
         """Delete a thread with all that belongs to it, for ever: what comes late for it is refused."""
@@ -156,10 +167,12 @@ class Threads:
             touched = update(threads).where(threads.c.id == values["thread_id"]).values(updated_at=now())
             await connection.execute(touched)
 
-    async def save_step_metadata(self, step_id: str, metadata: Mapping[str, Any]) -> None:
-        """Merge into a step's metadata, key by key; a step that is gone stays gone."""
+    async def save_step_metadata(self, step_id: str, metadata: Mapping[str, Any], user_id: str) -> None:
+        """Merge into a step's metadata, key by key; nothing happens if the visitor has no such step."""
+        own = select(threads.c.id).where(threads.c.user_id == user_id)
+        query = select(steps.c.metadata).where(steps.c.id == step_id, steps.c.thread_id.in_(own))
         async with self._database.write() as connection:
-            known = await first_row(connection, select(steps.c.metadata).where(steps.c.id == step_id))
+            known = await first_row(connection, query)
             if known is not None:
                 merged = known["metadata"] | storable(dict(metadata))
                 await connection.execute(update(steps).where(steps.c.id == step_id).values(metadata=merged))
@@ -204,6 +217,14 @@ class Threads:
         own = select(threads.c.id).where(threads.c.user_id == user_id, threads.c.id == thread_id)
         async with self._database.write() as connection:
             await connection.execute(delete(elements).where(elements.c.id == element_id, elements.c.thread_id.in_(own)))
+
+    async def step_author(self, step_id: str) -> str:
+        """The identifier of the visitor who has the step; empty if there is no such step."""
+        return await self._author(select(steps.c.thread_id).where(steps.c.id == step_id))
+
+    async def thumb_author(self, thumb_id: str) -> str:
+        """The identifier of the visitor who has the step with that thumb; empty if there is no such thumb."""
+        return await self._author(select(feedback.c.thread_id).where(feedback.c.id == thumb_id))
 
     async def save_thumb(self, step_id: str, value: int, comment: str | None) -> str:
         """Store a thumb (1 up, 0 down) for a step, in place of the one before.

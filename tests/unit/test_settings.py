@@ -57,6 +57,8 @@ def test_ollamas_address_may_be_written_as_ollama_itself_takes_it(
         ("TEMPERATURE", "2"),
         ("MODEL_ALIASES", "fast"),
         ("PRELOAD", "perhaps"),
+        ("FRAME_ANCESTORS", "'self'; script-src *"),
+        ("FRAME_ANCESTORS", "javascript:alert"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(
@@ -114,6 +116,21 @@ def test_a_model_of_the_hub_or_a_folder_is_offered_by_transformers(
     monkeypatch.setenv("QWEN_MODEL", "a/b")
     monkeypatch.setenv("MODEL", model)
     assert read_settings().local_models == names
+
+
+@pytest.mark.parametrize(
+    ("value", "sources"),
+    [
+        ("'self'", "'self'"),
+        ("none", "'none'"),
+        ("self https://a.example:8443  *.b.example", "'self' https://a.example:8443 *.b.example"),
+    ],
+)
+def test_who_may_frame_the_page_is_read_with_and_without_quotes(
+    monkeypatch: pytest.MonkeyPatch, value: str, sources: str
+) -> None:
+    monkeypatch.setenv("FRAME_ANCESTORS", value)
+    assert read_settings().frame_ancestors == sources
 
 
 def test_an_empty_value_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

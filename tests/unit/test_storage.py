@@ -245,7 +245,7 @@ async def test_two_programs_that_write_at_once_both_succeed(threads: Threads, tm
     both = (threads, Threads(other))
     await threads.save_step(said("t", "q"), ann.id)
     await asyncio.gather(
-        *(both[n % 2].save_step_metadata("q", {str(n): n}) for n in range(40)),
+        *(both[n % 2].save_step_metadata("q", {str(n): n}, ann.id) for n in range(40)),
         *(both[n % 2].save_step(said("t", f"s{n}"), ann.id) for n in range(40)),
     )
     kept = await threads.get("t")
@@ -311,7 +311,7 @@ async def test_nul_and_broken_surrogates_break_no_write(threads: Threads, visito
     eve = await visitors.add("eve", {"note": BROKEN})
     await threads.save("t", eve.id, name=BROKEN, metadata={"x": BROKEN}, tags=[BROKEN])
     await threads.save_step(said("t", "q", BROKEN, metadata={"x": BROKEN}), eve.id)
-    await threads.save_step_metadata("q", {"y": BROKEN})
+    await threads.save_step_metadata("q", {"y": BROKEN}, eve.id)
     await threads.save_element(Element("e", "t", "q", {"props": BROKEN}), eve.id)
     await threads.save_thumb("q", 1, BROKEN)
     await visitors.save_preferences("eve", {"system_prompt": BROKEN})
@@ -446,7 +446,7 @@ async def test_what_comes_late_for_a_deleted_thread_does_not_bring_it_back(threa
     with pytest.raises(ThreadDeleted):
         await threads.save("t", ann.id, name="again")
     await threads.save("t", None, name="renamed", metadata={"x": 1})
-    await threads.save_step_metadata("q", {"tokens": {}})
+    await threads.save_step_metadata("q", {"tokens": {}}, ann.id)
     assert await threads.get("t") is None
     assert await names(threads, ann) == []
 
