@@ -113,8 +113,8 @@ class Tab:
             return
         auth = {"sessionId": self.session_id, "threadId": thread_id, "clientType": "webapp", "userEnv": "{}"}
         try:
-            # Not after engine.io's first packet: where that came together with the handshake's end, this client shows it
-            # with the next one.
+            # Not after engine.io's first packet: where that came together with the handshake's end, this client shows
+            # it with the next one.
             self._socket.send(_CONNECT + json.dumps(auth))
             self.accepted = self._wait_for(_CONNECT, _REFUSED).startswith(_CONNECT)
         except ConnectionClosed:

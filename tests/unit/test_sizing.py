@@ -13,7 +13,19 @@ import pytest
 from app.engines.ollama_fit import check_fit, kv_bytes
 from app.errors import ModelTooLarge
 from app.settings import ROOT
-from app.sizing import FILE_BYTES, KV_BYTES, MIB, SYSTEM, Machine, Plan, file_sizes, largest_fitting, model_bytes, plan, this_machine
+from app.sizing import (
+    FILE_BYTES,
+    KV_BYTES,
+    MIB,
+    SYSTEM,
+    Machine,
+    Plan,
+    file_sizes,
+    largest_fitting,
+    model_bytes,
+    plan,
+    this_machine,
+)
 from tests.replay import body_of, recording
 
 GIB = 1024 * MIB
