@@ -29,6 +29,7 @@ from app.page.preferences import Preferences
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
+from app.storage.problems import DatabaseAway
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -119,7 +120,8 @@ def create_app(settings: Settings) -> FastAPI:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    database = Database.in_folder(settings.data_dir)
+    url = settings.database_url
+    database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
     store = ChatDataLayer(Threads(database), Visitors(database))
     preferences = Preferences(
         temperature=settings.temperature,
@@ -132,7 +134,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await database.open()
+        try:
+            await database.open()
+        except DatabaseAway as problem:
+            log.error("STORE the database is away, conversations are not kept until it is back: %s", problem)
         said = ""
 
         def say() -> None:
@@ -156,6 +161,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
+    app.state.database = database
     app.state.wind_up = page.wind_up
     app.include_router(health_routes(finder))
 

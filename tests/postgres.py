@@ -14,13 +14,17 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import pytest
 
 from tests.site import free_port
+
+T = TypeVar("T")
 
 _PATIENCE: Final = 60.0
 _OWNER: Final = "postgres"
@@ -117,11 +121,17 @@ class Postgres:
             for row in await self.execute("SELECT datname FROM pg_database WHERE datname LIKE 'chat_%'"):
                 await self.execute(f"DROP DATABASE {row['datname']} WITH (FORCE)")
 
-        asyncio.run(drop())
+        wait_for(drop)
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         command = [*self._as_owner, self._binaries / program, *arguments]
         return subprocess.run(command, cwd="/", check=check, capture_output=True).returncode
+
+
+def wait_for(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What an asynchronous function returns, in a test that is not, where Playwright may have a loop in this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
 
 
 def _binaries() -> Path:

@@ -23,6 +23,8 @@ class DatabaseRefused(Exception):
 def reason(problem: BaseException) -> str:
     """What went wrong, in the database's own words: one line, without values and without SQL."""
     inner: BaseException = problem.orig or problem if isinstance(problem, DBAPIError) else problem
+    if isinstance(inner, TimeoutError):
+        return "no answer in time"
     text = str(inner).strip()
     return text.splitlines()[0] if text else type(inner).__name__
 

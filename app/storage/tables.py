@@ -45,8 +45,8 @@ class Word(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(Text(collation="C"))
-        return dialect.type_descriptor(Text() if self._length is None else String(self._length))
+            return Text(collation="C")
+        return Text() if self._length is None else String(self._length)
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         clean: str | None = storable(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,6 @@ async def connect() -> AsyncIterator[Connect]:
             return engine
 
         yield make
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
-    """A running PostgreSQL; what databases a test makes in it are dropped in the end."""
-    yield postgres_server
-    postgres_server.start()
-    postgres_server.drop_all()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
