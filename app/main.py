@@ -29,7 +29,6 @@ from app.page.preferences import Preferences
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
-from app.storage.problems import DatabaseAway
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -134,10 +133,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        try:
-            await database.open()
-        except DatabaseAway as problem:
-            log.error("STORE the database is away, conversations are not kept until it is back: %s", problem)
         said = ""
 
         def say() -> None:

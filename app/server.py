@@ -99,16 +99,20 @@ def _prepare_data_dir(settings: Settings) -> None:
 
 
 def _open(database: Database) -> None:
+    """Before there is a loop that serves: what is wrong for good ends the start. What is away is opened when it is
+    back, by its first use."""
     from app.storage.problems import DatabaseAway, DatabaseRefused
 
     try:
-        # The server's own loop opens it again, which does nothing if this has done it.
-        with suppress(DatabaseAway):
-            asyncio.run(database.open())
+        asyncio.run(database.open())
+    except DatabaseAway as problem:
+        log.error("STORE the database is away, conversations are not kept until it is back: %s", problem)
     except DatabaseRefused as problem:
         _end(f"the database cannot be used ({problem})")
     except OSError as problem:
         _end(f"the database cannot be opened ({problem.strerror}: {problem.filename})")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _chainlit_environment() -> None:

@@ -61,13 +61,13 @@ def web_url(value: object) -> object:
 
 
 def database_url(value: object) -> object:
-    """A PostgreSQL URL for our driver; the empty string stays empty.
+    """A PostgreSQL URL for our driver; None for the empty string.
 
     Raises:
         ValueError: it is not such a URL; the value, which may hold a password, is not in the message.
     """
     if not isinstance(value, str) or not value.strip():
-        return value
+        return None if isinstance(value, str) else value
     # Not at the top: SQLAlchemy takes a quarter of a second.
     from app.storage.urls import postgres_url
 
@@ -81,7 +81,7 @@ def any_case(*allowed: str) -> BeforeValidator:
 
 
 OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
-DatabaseUrl = Annotated[SecretStr, BeforeValidator(database_url)]
+DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(database_url)]
 WebUrl = Annotated[str, BeforeValidator(web_url)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the page and everything else.")
     data_dir: Path = Field(Path("data"), description="Folder of the conversations and the secret key.")
-    database_url: DatabaseUrl | None = Field(
+    database_url: DatabaseUrl = Field(
         None,
         description="PostgreSQL for the conversations: `postgresql+asyncpg://user:password@host:5432/database`. "
         "Empty: SQLite in DATA_DIR.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,9 @@ class Database:
         self._writing = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._open = False
+        # The last try to reach it that failed.
+        self._failed_at = 0.0
+        self._failure = ""
 
     @classmethod
     def in_folder(cls, folder: Path) -> Database:
@@ -45,16 +49,19 @@ class Database:
             DatabaseAway: it is out of reach, or takes no writes now.
             DatabaseRefused: it answers and is of no use: no database, a wrong password, tables of a newer version.
         """
+        asked = time.monotonic()
         async with self._opening:
             if self._open:
                 return
+            self._fail_with_the_one_before(asked)
             if self._kind == "sqlite" and self._engine.url.database:
                 make_private(self._engine.url.database)
             try:
                 await migrate(self._url)
             except (SQLAlchemyError, OSError) as problem:
-                kind = DatabaseAway if is_away(problem) else DatabaseRefused
-                raise kind(reason(problem)) from problem
+                if is_away(problem):
+                    raise self._away(problem) from problem
+                raise DatabaseRefused(reason(problem)) from problem
             self._open = True
 
     async def close(self) -> None:
@@ -68,13 +75,10 @@ class Database:
         Raises:
             DatabaseAway: it is out of reach.
         """
-        if not self._open:
-            await self.open()
-        with _away_is_told():
-            async with self._engine.connect() as connection:
-                if self._kind == "postgresql":
-                    await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                yield connection
+        async with self._connected() as connection:
+            if self._kind == "postgresql":
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -86,20 +90,37 @@ class Database:
         Raises:
             DatabaseAway: it is out of reach, or takes no writes.
         """
-        if not self._open:
-            await self.open()
-        with _away_is_told():
-            async with self._writing, self._engine.connect() as connection:
+        asked = time.monotonic()
+        async with self._writing:
+            self._fail_with_the_one_before(asked)
+            async with self._connected() as connection:
                 await connection.execution_options(**{WRITES: True})
                 async with connection.begin():
                     yield connection
 
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        if not self._open:
+            await self.open()
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.connect())
+            except (SQLAlchemyError, OSError) as problem:
+                if is_away(problem):
+                    raise self._away(problem) from problem
+                raise
+            try:
+                yield connection
+            except (SQLAlchemyError, OSError) as problem:
+                if is_away(problem):
+                    raise DatabaseAway(reason(problem)) from problem
+                raise
 
-@contextmanager
-def _away_is_told() -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as problem:
-        if is_away(problem):
-            raise DatabaseAway(reason(problem)) from problem
-        raise
+    def _away(self, problem: Exception) -> DatabaseAway:
+        self._failed_at, self._failure = time.monotonic(), reason(problem)
+        return DatabaseAway(self._failure)
+
+    def _fail_with_the_one_before(self, asked: float) -> None:
+        """Who stood in a line while it could not be reached does not try again: each try may take seconds."""
+        if self._failed_at > asked:
+            raise DatabaseAway(self._failure)

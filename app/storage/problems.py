@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, the operator's doing.
 _POSTGRES_AWAY: Final = ("08", "53", "57")
@@ -34,6 +35,8 @@ def is_away(problem: BaseException) -> bool:
     if isinstance(problem, OSError):
         # PermissionError is also what a visitor gets who asks for another's conversation.
         return not isinstance(problem, PermissionError)
+    if isinstance(problem, NoConnectionInTime):
+        return True
     if not isinstance(problem, DBAPIError):
         return False
     state = getattr(problem.orig, "sqlstate", None)

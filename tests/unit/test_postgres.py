@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -153,6 +154,20 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_away(monkeypa
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(DatabaseAway, match="no answer in time"):
         await Database(f"postgresql+asyncpg://chat:x@127.0.0.1:{port}/chat").open()
+    server.close()
+
+
+async def test_who_waits_while_it_cannot_be_reached_does_not_wait_for_a_try_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "_CONNECT_SECONDS", 0.5)
+    server = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    visitors = Visitors(Database(f"postgresql+asyncpg://chat:x@127.0.0.1:{port}/chat"))
+    begun = time.monotonic()
+    results = await asyncio.gather(*(visitors.add(f"visitor {n}", {}) for n in range(20)), return_exceptions=True)
+    assert {type(result) for result in results} == {DatabaseAway}
+    assert time.monotonic() - begun < 5
     server.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from app.storage import connect
 from app.storage.database import Database
+from app.storage.problems import DatabaseAway
 from app.storage.records import Element, Step, Thread, ThreadDeleted, Visitor
 from app.storage.texts import storable
 from app.storage.threads import Threads, thread_name
@@ -122,6 +125,38 @@ async def test_what_people_wrote_is_not_in_an_error(database: Database, threads:
     with pytest.raises(DBAPIError) as failure:
         await threads.save_step(said("t", "q", "my diary"), ann.id)
     assert "my diary" not in str(failure.value)
+
+
+async def test_a_database_that_another_program_has_locked_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_BUSY_SECONDS", 0.1)
+    database = Database.in_folder(tmp_path)
+    await database.open()
+    other = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseAway, match="database is locked"):
+        await Visitors(database).add("ann", {})
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await Visitors(database).add("ann", {})).identifier == "ann"
+    await database.close()
+
+
+async def test_a_disk_that_is_full_is_away_until_there_is_room(tmp_path: Path) -> None:
+    database = Database.in_folder(tmp_path)
+    ann = await Visitors(database).add("ann", {})
+    threads = Threads(database)
+    async with database.read() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DatabaseAway, match="full"):
+        await threads.save_step(said("t", "q", "x" * 100_000), ann.id)
+    async with database.read() as connection:
+        await connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    await threads.save_step(said("t", "q", "x" * 100_000), ann.id)
+    assert len((await texts(threads, "t"))[0]) == 100_000
+    await database.close()
 
 
 # Whose
@@ -289,6 +324,28 @@ async def test_a_thumb_for_a_message_that_is_not_there_is_refused(threads: Threa
 
 BROKEN = "before\0 \ud800 between \ud83d\ude00 after"
 MENDED = "before � between 😀 after"
+
+
+def test_numbers_that_are_none_become_none() -> None:
+    assert storable([float("nan"), float("inf"), 1.5, 3, True]) == [None, None, 1.5, 3, True]
+
+
+async def test_an_id_that_no_database_takes_is_looked_for_without_an_error(threads: Threads, ann: Visitor) -> None:
+    await threads.save("t", ann.id)
+    for odd in ("x\0y", "\ud800", "x" * 100_000, "😀"):
+        assert await threads.get(odd) is None
+        assert await threads.author(odd) == ""
+        assert await threads.element("t", odd) is None
+        await threads.delete_step(odd, ann.id)
+        await threads.delete(odd)
+
+
+async def test_ids_and_types_may_be_longer_than_those_of_the_page(threads: Threads, ann: Visitor) -> None:
+    step = Step(id="q" * 200, thread_id="t" * 200, type="y" * 200, created_at="2" * 200)
+    await threads.save_step(step, ann.id)
+    kept = await threads.get("t" * 200)
+    assert kept is not None
+    assert kept.steps == (step,)
 
 
 def test_nul_and_broken_surrogates_are_taken_out_and_the_rest_stays() -> None:
