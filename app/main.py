@@ -125,7 +125,8 @@ def create_app(settings: Settings) -> FastAPI:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    database = Database.in_folder(settings.data_dir)
+    url = settings.database_url
+    database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
     store = ChatDataLayer(Threads(database), Visitors(database))
     preferences = Preferences(
         temperature=settings.temperature,
@@ -138,7 +139,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await database.open()
         said = ""
 
         def say() -> None:
@@ -162,6 +162,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
+    app.state.database = database
     app.state.wind_up = page.wind_up
     app.include_router(health_routes(finder))
     app.include_router(owned_routes(store))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 import sys
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from app.page.lean import leave_out_unused
 from app.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from app.storage.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +28,9 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
-    # Each request to an engine is our business, not the log's.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Each request to an engine is our business, not the log's, and so are the steps of a migration.
+    for name in ("httpx", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # uvicorn's and Chainlit's own steps are not; their errors are.
     for name in ("uvicorn.error", "chainlit"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -46,6 +51,7 @@ def serve(settings: Settings) -> None:
     os.environ["CHAINLIT_AUTH_SECRET"] = secret
 
     app = create_app(settings)
+    _open(app.state.database)
     server = Runner(
         uvicorn.Config(
             app,
@@ -90,6 +96,23 @@ def _prepare_data_dir(settings: Settings) -> None:
             f"cannot write in the data folder {settings.data_dir.absolute()} ({problem.strerror}). "
             "Give this user the right to, or name another folder: DATA_DIR=/path/to/folder"
         )
+
+
+def _open(database: Database) -> None:
+    """Before there is a loop that serves: what is wrong for good ends the start. What is away is opened when it is
+    back, by its first use."""
+    from app.storage.problems import DatabaseAway, DatabaseRefused
+
+    try:
+        asyncio.run(database.open())
+    except DatabaseAway as problem:
+        log.error("STORE the database is away, conversations are not kept until it is back: %s", problem)
+    except DatabaseRefused as problem:
+        _end(f"the database cannot be used ({problem})")
+    except OSError as problem:
+        _end(f"the database cannot be opened ({problem.strerror}: {problem.filename})")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _chainlit_environment() -> None:

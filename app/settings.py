@@ -61,6 +61,20 @@ def web_url(value: object) -> object:
     return text
 
 
+def database_url(value: object) -> object:
+    """A PostgreSQL URL for our driver; None for the empty string.
+
+    Raises:
+        ValueError: it is not such a URL; the value, which may hold a password, is not in the message.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return None if isinstance(value, str) else value
+    # Not at the top: SQLAlchemy takes a quarter of a second.
+    from app.storage.urls import postgres_url
+
+    return postgres_url(value)
+
+
 def any_case(*allowed: str) -> BeforeValidator:
     """Takes one of `allowed`, written in capitals or not; anything else is left for the error to show."""
     known = {word.lower(): word for word in allowed}
@@ -82,6 +96,7 @@ def frame_sources(value: object) -> object:
 
 
 OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
+DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(database_url)]
 WebUrl = Annotated[str, BeforeValidator(web_url)]
 FrameSources = Annotated[str, BeforeValidator(frame_sources)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
@@ -109,6 +124,11 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the page and everything else.")
     data_dir: Path = Field(Path("data"), description="Folder of the conversations and the secret key.")
+    database_url: DatabaseUrl = Field(
+        None,
+        description="PostgreSQL for the conversations: `postgresql+asyncpg://user:password@host:5432/database`. "
+        "Empty: SQLite in DATA_DIR.",
+    )
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     secret_key: SecretStr | None = Field(
         None, description="Signs the page's cookies, at least 32 characters. Made and kept in DATA_DIR if absent."
@@ -297,7 +317,7 @@ def _one_line(problem: ValidationError) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
     field = next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
-    secret = field in ("secret_key", "vllm_api_key")
+    secret = field in ("secret_key", "vllm_api_key", "database_url")
     value = "(secret)" if secret else repr(first.get("input"))
     allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name.upper()}={value} is not allowed: it takes {allowed}"

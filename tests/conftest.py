@@ -1,10 +1,13 @@
-"""The browser for the tests that need one, and the order of all."""
+"""The browser and the database for the tests that need one, and the order of all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres import Postgres
 
 pytest_plugins = ["tests.browser"]
 
@@ -15,3 +18,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests with a browser last: Playwright's synchronous interface keeps an event loop running in this
     thread until the session ends, and asynchronous tests could not start their own beside it."""
     items.sort(key=lambda item: any(folder in item.path.parents for folder in _BROWSER))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
+    """A running PostgreSQL; what databases a test makes in it are dropped in the end."""
+    yield postgres_server
+    postgres_server.start()
+    postgres_server.drop_all()

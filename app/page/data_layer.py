@@ -18,6 +18,7 @@ from fastapi import HTTPException
 
 from app.page.steps import TOKENS
 from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
+from app.storage.problems import DatabaseAway
 from app.storage.records import ThreadDeleted, Visitor
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
@@ -47,9 +48,12 @@ def _write(*, reported: bool) -> Callable[[Write[P, R]], ToldWrite[P, R]]:
                 return await method(self, *args, **kwargs)
             except ThreadDeleted:
                 log.info("CHAT not kept by %s, its conversation was deleted", method.__name__)
-            except Exception:
+            except Exception as problem:
                 self.failed_writes += 1
-                log.exception("CHAT not kept, %s failed", method.__name__)
+                if isinstance(problem, DatabaseAway):
+                    log.error("CHAT not kept, %s failed: %s", method.__name__, problem)
+                else:
+                    log.exception("CHAT not kept, %s failed", method.__name__)
                 await self.on_write_failed()
                 if reported:
                     raise
@@ -88,8 +92,12 @@ class ChatDataLayer(BaseDataLayer):
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:
-        """What the visitor has set; empty if nothing."""
-        return await self._visitors.preferences(identifier)
+        """What the visitor has set; empty if nothing, or if it cannot be read: the chat goes on."""
+        try:
+            return await self._visitors.preferences(identifier)
+        except DatabaseAway as problem:
+            log.error("CHAT the visitor's settings cannot be read: %s", problem)
+            return {}
 
     @_write(reported=False)
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None:
@@ -115,7 +123,7 @@ class ChatDataLayer(BaseDataLayer):
     @queue_until_user_message()
     @_write(reported=False)
     async def create_element(self, element: Element) -> None:
-        await self._threads.save_element(element_of(element.to_dict()), _user_id())
+        await self._threads.save_element(element_of(element.to_dict()), await self._user_id())
 
     async def get_element(self, thread_id: str, element_id: str) -> ElementDict | None:
         element = await self._threads.element(thread_id, element_id)
@@ -124,27 +132,27 @@ class ChatDataLayer(BaseDataLayer):
     @queue_until_user_message()
     @_write(reported=True)
     async def delete_element(self, element_id: str, thread_id: str | None = None) -> None:
-        await self._threads.delete_element(thread_id or context.session.thread_id, element_id, _user_id())
+        await self._threads.delete_element(thread_id or context.session.thread_id, element_id, await self._user_id())
 
     @queue_until_user_message()
     @_write(reported=False)
     async def create_step(self, step_dict: StepDict) -> None:
-        await self._threads.save_step(step_of(step_dict), _user_id())
+        await self._threads.save_step(step_of(step_dict), await self._user_id())
 
     @queue_until_user_message()
     @_write(reported=False)
     async def update_step(self, step_dict: StepDict) -> None:
-        await self._threads.save_step(step_of(step_dict), _user_id())
+        await self._threads.save_step(step_of(step_dict), await self._user_id())
 
     @_write(reported=False)
     async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None:
         """Keep a message's size with it, by model."""
-        await self._threads.save_step_metadata(step_id, {TOKENS: dict(tokens)}, _user_id())
+        await self._threads.save_step_metadata(step_id, {TOKENS: dict(tokens)}, await self._user_id())
 
     @queue_until_user_message()
     @_write(reported=False)
     async def delete_step(self, step_id: str) -> None:
-        await self._threads.delete_step(step_id, _user_id())
+        await self._threads.delete_step(step_id, await self._user_id())
 
     async def get_thread_author(self, thread_id: str) -> str:
         return await self._threads.author(thread_id)
@@ -203,12 +211,15 @@ class ChatDataLayer(BaseDataLayer):
     async def close(self) -> None:
         """Nothing of its own: whoever opened the database closes it."""
 
-
-def _user_id() -> str:
-    user = context.session.user
-    if not isinstance(user, PersistedUser):
-        raise PermissionError("a conversation without a visitor is not kept")
-    return str(user.id)
+    async def _user_id(self) -> str:
+        """Of the visitor whose page it is."""
+        user = context.session.user
+        if user is not None and not isinstance(user, PersistedUser):
+            # The database was away when the page was opened, or Chainlit would have found the visitor in it.
+            user = context.session.user = await self.get_user(user.identifier) or user
+        if not isinstance(user, PersistedUser):
+            raise PermissionError("a conversation without a visitor is not kept")
+        return str(user.id)
 
 
 def _user(visitor: Visitor) -> PersistedUser:

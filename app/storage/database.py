@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, event, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import SCHEMA_VERSION, metadata, schema_version
-from app.storage.texts import folded
+from app.storage.connect import WRITES, make_engine, make_private
+from app.storage.migrate import migrate
+from app.storage.problems import DatabaseAway, DatabaseRefused, is_away, reason
 
 _FILE: Final = "chat.db"
-# How long SQLite waits for a lock that another process holds.
-_BUSY_SECONDS: Final = 5
-_WRITES: Final = "writes"
 
 
 class Database:
-    """A database by its SQLAlchemy URL, e.g. `sqlite+aiosqlite:///data/chat.db`."""
+    """A database by its SQLAlchemy URL: `sqlite+aiosqlite:///data/chat.db`, `postgresql+asyncpg://user@host/name`.
+
+    One that is away when it is opened is opened by the first use that finds it back.
+    """
 
     def __init__(self, url: str) -> None:
-        # Parameters are what people wrote to each other: they stay out of errors, which are logged.
-        self._engine: AsyncEngine = create_async_engine(url, hide_parameters=True)
+        self._url = url
+        self._engine = make_engine(url)
+        self._kind = self._engine.dialect.name
         self._writing = asyncio.Lock()
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+        self._opening = asyncio.Lock()
+        self._open = False
+        # The last try to reach it that failed.
+        self._failed_at = 0.0
+        self._failure = ""
 
     @classmethod
     def in_folder(cls, folder: Path) -> Database:
@@ -37,18 +42,27 @@ class Database:
         return cls(f"sqlite+aiosqlite:///{(folder / _FILE).absolute()}")
 
     async def open(self) -> None:
-        """Make the tables that are not there yet.
+        """Bring the tables up to date, unless that is done.
 
         Raises:
-            OSError: the file cannot be made.
-            sqlalchemy.exc.DatabaseError: it is there and is no database, or cannot be written.
+            OSError: SQLite's file cannot be made.
+            DatabaseAway: it is out of reach, or takes no writes now.
+            DatabaseRefused: it answers and is of no use: no database, a wrong password, tables of a newer version.
         """
-        if self._engine.dialect.name == "sqlite" and self._engine.url.database:
-            _make_private(self._engine.url.database)
-        async with self.write() as connection:
-            await connection.run_sync(metadata.create_all)
-            if (await connection.execute(select(schema_version))).first() is None:
-                await connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+        asked = time.monotonic()
+        async with self._opening:
+            if self._open:
+                return
+            self._fail_with_the_one_before(asked)
+            if self._kind == "sqlite" and self._engine.url.database:
+                make_private(self._engine.url.database)
+            try:
+                await migrate(self._url)
+            except (SQLAlchemyError, OSError) as problem:
+                if is_away(problem):
+                    raise self._away(problem) from problem
+                raise DatabaseRefused(reason(problem)) from problem
+            self._open = True
 
     async def close(self) -> None:
         """Close all connections."""
@@ -56,45 +70,57 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with; all that is read through it is of one moment."""
-        async with self._engine.connect() as connection:
+        """A connection to read with; all that is read through it is of one moment.
+
+        Raises:
+            DatabaseAway: it is out of reach.
+        """
+        async with self._connected() as connection:
+            if self._kind == "postgresql":
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed at the end; on an error nothing of it is kept.
 
-        One at a time in this process: SQLite has one writer, and would refuse the second after its busy time.
+        One at a time in this process: what is written keeps the order in which it came, and SQLite, which has one
+        writer, would refuse the second after its busy time.
+
+        Raises:
+            DatabaseAway: it is out of reach, or takes no writes.
         """
-        async with self._writing, self._engine.connect() as connection:
-            await connection.execution_options(**{_WRITES: True})
-            async with connection.begin():
+        asked = time.monotonic()
+        async with self._writing:
+            self._fail_with_the_one_before(asked)
+            async with self._connected() as connection:
+                await connection.execution_options(**{WRITES: True})
+                async with connection.begin():
+                    yield connection
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        if not self._open:
+            await self.open()
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.connect())
+            except (SQLAlchemyError, OSError) as problem:
+                if is_away(problem):
+                    raise self._away(problem) from problem
+                raise
+            try:
                 yield connection
+            except (SQLAlchemyError, OSError) as problem:
+                if is_away(problem):
+                    raise DatabaseAway(reason(problem)) from problem
+                raise
 
+    def _away(self, problem: Exception) -> DatabaseAway:
+        self._failed_at, self._failure = time.monotonic(), reason(problem)
+        return DatabaseAway(self._failure)
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    # Python's driver would begin a transaction at its first INSERT only, see _begin_sqlite:
-    # https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
-    connection.isolation_level = None
-    connection.create_function("folded", 1, folded, deterministic=True)
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={1000 * _BUSY_SECONDS}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and asks for the write lock later is refused at once, whatever the busy timeout,
-    # when another process has written in between: https://www.sqlite.org/lang_transaction.html
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _make_private(file: str) -> None:
-    # SQLite gives the files beside it (-wal, -shm) the rights of the database.
-    Path(file).touch(mode=0o600)
+    def _fail_with_the_one_before(self, asked: float) -> None:
+        """Who stood in a line while it could not be reached does not try again: each try may take seconds."""
+        if self._failed_at > asked:
+            raise DatabaseAway(self._failure)

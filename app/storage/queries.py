@@ -7,14 +7,14 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.records import Json, Thread
 from app.storage.tables import steps, threads, users
 from app.storage.texts import folded, storable
 
-# SQLite refuses patterns of more than 50,000 bytes: https://www.sqlite.org/limits.html
 _LONGEST_SEARCH: Final = 2000
 
 
@@ -52,11 +52,28 @@ def says(search: str, dialect: str) -> ColumnElement[bool]:
         search: of any length; what is beyond 2,000 characters is not looked at.
         dialect: SQLAlchemy's name of the database's kind.
     """
-    fold = func.folded if dialect == "sqlite" else func.lower
-    part = folded(storable(search)[:_LONGEST_SEARCH])
-    said = fold(steps.c.output).contains(part, autoescape=True)
-    named = fold(threads.c.name).contains(part, autoescape=True)
+    part: Any = folded(storable(search)[:_LONGEST_SEARCH])
+    place = func.instr
+    if dialect == "postgresql":
+        part, place = func.folded(part), func.strpos
+    said = place(func.folded(steps.c.output), part) > 0
+    named = place(func.folded(threads.c.name), part) > 0
     return or_(named, select(steps.c.id).where(steps.c.thread_id == threads.c.id, said).exists())
+
+
+async def insert_new(connection: AsyncConnection, table: Table, key: str, values: Json) -> bool:
+    """Insert a row, unless there is one with the same `key`, which may have come from another process just now.
+
+    Returns:
+        Whether it was inserted.
+    """
+    statement = upsert(connection, table).values(**values).on_conflict_do_nothing(index_elements=[key])
+    return (await connection.execute(statement.returning(table.c.id))).first() is not None
+
+
+def upsert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT of the database's own kind, which can say what happens on a conflict."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def to_cursor(row: RowMapping) -> str:

@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.types import TypeEngine
+
+from app.storage.texts import storable
+
+# The newest of app/storage/migrations/versions, which make these tables.
+REVISION: Final = "0002"
 
 metadata: Final = MetaData()
 
-# One row. Migrations read it to know which tables they find.
-SCHEMA_VERSION: Final = 1
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+class Word(TypeDecorator[str]):
+    """An id, a name or a time: compared byte by byte in every database, whatever its locale.
+
+    What no database takes is left out of values that are stored and of those that are looked for. The length is what
+    SQLite's columns tell; no database checks it.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int | None = None) -> None:
+        super().__init__(length)
+        self._length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return Text(collation="C")
+        return Text() if self._length is None else String(self._length)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        clean: str | None = storable(value)
+        return clean
+
+
+# SQLite numbers rows by a column of exactly this type.
+_POSITION: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 users = Table(
     "users",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("identifier", Text, nullable=False, unique=True),
+    Column("id", Word(36), primary_key=True),
+    Column("identifier", Word(), nullable=False, unique=True),
     Column("metadata", JSON, nullable=False),
-    Column("created_at", String(40), nullable=False),
+    Column("created_at", Word(40), nullable=False),
 )
 
 threads = Table(
     "threads",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("user_id", String(36), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Word(36), primary_key=True),
+    Column("user_id", Word(36), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
     Column("name", Text),
     Column("metadata", JSON, nullable=False),
-    Column("tags", JSON),
-    Column("created_at", String(40), nullable=False),
-    Column("updated_at", String(40), nullable=False),
+    Column("tags", JSON(none_as_null=True)),
+    Column("created_at", Word(40), nullable=False),
+    Column("updated_at", Word(40), nullable=False),
     Index("threads_by_user", "user_id", "updated_at"),
 )
 
@@ -38,19 +82,19 @@ threads = Table(
 deleted_threads = Table(
     "deleted_threads",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("deleted_at", String(40), nullable=False),
+    Column("id", Word(36), primary_key=True),
+    Column("deleted_at", Word(40), nullable=False),
 )
 
 steps = Table(
     "steps",
     metadata,
     # Order in which steps came; their times may be equal.
-    Column("position", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(36), nullable=False, unique=True),
-    Column("thread_id", String(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
-    Column("parent_id", String(36)),
-    Column("type", String(40), nullable=False),
+    Column("position", _POSITION, primary_key=True, autoincrement=True),
+    Column("id", Word(36), nullable=False, unique=True),
+    Column("thread_id", Word(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+    Column("parent_id", Word(36)),
+    Column("type", Word(40), nullable=False),
     Column("name", Text, nullable=False),
     Column("input", Text, nullable=False),
     Column("output", Text, nullable=False),
@@ -58,32 +102,33 @@ steps = Table(
     Column("metadata", JSON, nullable=False),
     # The rest of what the page needs to draw the step again.
     Column("display", JSON, nullable=False),
-    Column("created_at", String(40)),
-    Column("started_at", String(40)),
-    Column("ended_at", String(40)),
+    Column("created_at", Word(40)),
+    Column("started_at", Word(40)),
+    Column("ended_at", Word(40)),
     Index("steps_by_thread", "thread_id", "position"),
 )
 
 elements = Table(
     "elements",
     metadata,
-    Column("position", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(36), nullable=False, unique=True),
-    Column("thread_id", String(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+    Column("position", _POSITION, primary_key=True, autoincrement=True),
+    Column("id", Word(36), nullable=False, unique=True),
+    Column("thread_id", Word(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
     # No foreign key: an element may come before its step.
-    Column("step_id", String(36)),
+    Column("step_id", Word(36)),
     Column("content", JSON, nullable=False),
     Index("elements_by_thread", "thread_id", "position"),
+    Index("elements_by_step", "step_id"),
 )
 
 feedback = Table(
     "feedback",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("thread_id", String(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
-    Column("step_id", String(36), ForeignKey("steps.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("id", Word(36), primary_key=True),
+    Column("thread_id", Word(36), ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+    Column("step_id", Word(36), ForeignKey("steps.id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("value", Integer, nullable=False),
     Column("comment", Text),
-    Column("created_at", String(40), nullable=False),
+    Column("created_at", Word(40), nullable=False),
     Index("feedback_by_thread", "thread_id"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +21,13 @@ def folded(text: str | None) -> str | None:
 def storable(value: Any) -> Any:
     """`value` (as JSON has it) with what no database takes left out of its texts.
 
-    NUL goes; two surrogates that are a pair become their character, a lone one U+FFFD.
+    NUL goes; two surrogates that are a pair become their character, a lone one U+FFFD; a number that is none (NaN,
+    infinity) becomes None.
     """
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

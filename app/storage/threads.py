@@ -7,11 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
-from app.storage.queries import all_rows, fields_of, first_row, from_cursor, owned_threads, says, thread_of, to_cursor
+from app.storage.queries import (
+    all_rows,
+    fields_of,
+    first_row,
+    from_cursor,
+    insert_new,
+    owned_threads,
+    says,
+    thread_of,
+    to_cursor,
+    upsert,
+)
 from app.storage.records import Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
 from app.storage.tables import deleted_threads, elements, feedback, steps, threads, users
 from app.storage.texts import now, storable
@@ -124,7 +135,7 @@ class Threads:
         async with self._database.write() as connection:
             if user_id is not None and make:
                 await _claim(connection, thread_id, user_id)
-            row = await first_row(connection, select(threads.c.metadata).where(wanted))
+            row = await first_row(connection, select(threads.c.metadata).where(wanted).with_for_update())
             values: Json = {}
             if name is not None:
                 values["name"] = thread_name(storable(name))
@@ -140,7 +151,7 @@ class Threads:
         async with self._database.write() as connection:
             gone = await connection.execute(delete(threads).where(threads.c.id == thread_id))
             if gone.rowcount:
-                await connection.execute(insert(deleted_threads).values(id=thread_id, deleted_at=now()))
+                await insert_new(connection, deleted_threads, "id", {"id": thread_id, "deleted_at": now()})
 
     async def save_step(self, step: Step, user_id: str) -> None:
         """Store a step, or its new state: it keeps its place, and metadata is merged key by key.
@@ -155,15 +166,13 @@ class Threads:
         query = select(steps.c.thread_id, steps.c.metadata, steps.c.created_at).where(steps.c.id == values["id"])
         async with self._database.write() as connection:
             await _claim(connection, values["thread_id"], user_id)
-            known = await first_row(connection, query)
-            if known is None:
-                await connection.execute(insert(steps).values(**values))
-            elif known["thread_id"] == values["thread_id"]:
+            if not await insert_new(connection, steps, "id", values):
+                known = await first_row(connection, query.with_for_update())
+                if known is None or known["thread_id"] != values["thread_id"]:
+                    raise PermissionError("the step is another conversation's")
                 values["metadata"] = known["metadata"] | values["metadata"]
                 values["created_at"] = known["created_at"] or values["created_at"]
                 await connection.execute(update(steps).where(steps.c.id == values["id"]).values(**values))
-            else:
-                raise PermissionError("the step is another conversation's")
             touched = update(threads).where(threads.c.id == values["thread_id"]).values(updated_at=now())
             await connection.execute(touched)
 
@@ -172,7 +181,7 @@ class Threads:
         own = select(threads.c.id).where(threads.c.user_id == user_id)
         query = select(steps.c.metadata).where(steps.c.id == step_id, steps.c.thread_id.in_(own))
         async with self._database.write() as connection:
-            known = await first_row(connection, query)
+            known = await first_row(connection, query.with_for_update())
             if known is not None:
                 merged = known["metadata"] | storable(dict(metadata))
                 await connection.execute(update(steps).where(steps.c.id == step_id).values(metadata=merged))
@@ -181,6 +190,7 @@ class Threads:
         """Delete a step with its elements and feedback; nothing happens if the visitor has no such step."""
         own = select(threads.c.id).where(threads.c.user_id == user_id)
         async with self._database.write() as connection:
+            await connection.execute(_thread_of_step(step_id))
             await connection.execute(
                 delete(elements).where(elements.c.step_id == step_id, elements.c.thread_id.in_(own))
             )
@@ -194,16 +204,13 @@ class Threads:
             PermissionError: the thread is another visitor's, or an element of that id is another thread's.
         """
         values = storable(asdict(element))
-        query = select(elements.c.thread_id).where(elements.c.id == values["id"])
+        same = elements.c.id == values["id"], elements.c.thread_id == values["thread_id"]
         async with self._database.write() as connection:
             await _claim(connection, values["thread_id"], user_id)
-            known = await first_row(connection, query)
-            if known is None:
-                await connection.execute(insert(elements).values(**values))
-            elif known["thread_id"] == values["thread_id"]:
-                await connection.execute(update(elements).where(elements.c.id == values["id"]).values(**values))
-            else:
-                raise PermissionError("the element is another conversation's")
+            if not await insert_new(connection, elements, "id", values):
+                changed = await connection.execute(update(elements).where(*same).values(**values))
+                if not changed.rowcount:
+                    raise PermissionError("the element is another conversation's")
 
     async def element(self, thread_id: str, element_id: str) -> Element | None:
         """An element of that thread, or None."""
@@ -236,13 +243,13 @@ class Threads:
             LookupError: there is no such step.
         """
         async with self._database.write() as connection:
-            thread_id = (await connection.execute(select(steps.c.thread_id).where(steps.c.id == step_id))).scalar()
+            thread_id = (await connection.execute(_thread_of_step(step_id))).scalar()
             if thread_id is None:
                 raise LookupError("the message is not there")
-            await connection.execute(delete(feedback).where(feedback.c.step_id == step_id))
             thumb = Thumb(str(uuid.uuid4()), step_id, value, storable(comment))
             row = asdict(thumb) | {"thread_id": thread_id, "created_at": now()}
-            await connection.execute(insert(feedback).values(**row))
+            statement = upsert(connection, feedback).values(**row)
+            await connection.execute(statement.on_conflict_do_update(index_elements=["step_id"], set_=row))
         return thumb.id
 
     async def delete_thumb(self, thumb_id: str) -> bool:
@@ -252,16 +259,24 @@ class Threads:
         return bool(gone.rowcount)
 
 
+def _thread_of_step(step_id: str) -> Select[tuple[str]]:
+    """The id of a step's thread, locked before its rows, as everywhere: else two writers could wait for each other."""
+    query = select(threads.c.id).join(steps, steps.c.thread_id == threads.c.id)
+    return query.where(steps.c.id == step_id).with_for_update(of=threads)
+
+
 async def _claim(connection: AsyncConnection, thread_id: str, user_id: str) -> None:
-    """See that the thread is there and the visitor's."""
-    owner = (await connection.execute(select(threads.c.user_id).where(threads.c.id == thread_id))).scalar()
-    if owner == user_id:
-        return
-    if owner is not None:
+    """See that the thread is there and the visitor's, and keep other processes from changing it meanwhile."""
+    query = select(threads.c.user_id).where(threads.c.id == thread_id).with_for_update()
+    owner = (await connection.execute(query)).scalar()
+    if owner is None:
+        if await first_row(connection, select(deleted_threads.c.id).where(deleted_threads.c.id == thread_id)):
+            raise ThreadDeleted("the conversation was deleted")
+        at = now()
+        row = {"id": thread_id, "user_id": user_id, "metadata": {}, "created_at": at, "updated_at": at}
+        if await insert_new(connection, threads, "id", row):
+            return
+        # Another process was quicker, with a message of the same conversation.
+        owner = (await connection.execute(query)).scalar()
+    if owner != user_id:
         raise PermissionError("the conversation is another visitor's")
-    if await first_row(connection, select(deleted_threads.c.id).where(deleted_threads.c.id == thread_id)):
-        raise ThreadDeleted("the conversation was deleted")
-    at = now()
-    await connection.execute(
-        insert(threads).values(id=thread_id, user_id=user_id, metadata={}, created_at=at, updated_at=at)
-    )

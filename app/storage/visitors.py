@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
+from app.storage.queries import first_row, insert_new
 from app.storage.records import Visitor
 from app.storage.tables import users
 from app.storage.texts import now, storable
@@ -44,20 +46,22 @@ class Visitors:
             await _merge(connection, identifier, {_PREFERENCES: dict(preferences)})
 
 
-async def _find(connection: AsyncConnection, identifier: str) -> Visitor | None:
-    row = (await connection.execute(select(users).where(users.c.identifier == identifier))).mappings().first()
+async def _find(connection: AsyncConnection, identifier: str, *, to_change: bool = False) -> Visitor | None:
+    query = select(users).where(users.c.identifier == identifier)
+    row = await first_row(connection, query.with_for_update() if to_change else query)
     return Visitor(**row) if row else None
 
 
 async def _merge(connection: AsyncConnection, identifier: str, metadata: Mapping[str, Any]) -> Visitor:
-    known = await _find(connection, identifier)
     added = storable(dict(metadata))
+    known = await _find(connection, identifier, to_change=True)
     if known is None:
         visitor = Visitor(str(uuid.uuid4()), identifier, added, now())
-        await connection.execute(
-            insert(users).values(id=visitor.id, identifier=identifier, metadata=added, created_at=visitor.created_at)
-        )
-        return visitor
+        if await insert_new(connection, users, "identifier", asdict(visitor)):
+            return visitor
+        known = await _find(connection, identifier, to_change=True)
+        if known is None:
+            raise LookupError("the visitor was deleted just now")
     merged = known.metadata | added
     if merged != known.metadata:
         await connection.execute(update(users).where(users.c.id == known.id).values(metadata=merged))

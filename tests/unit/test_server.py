@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.site import Program, clean_environment, fake_ollama, server
+from tests.postgres import PASSWORD, Postgres
+from tests.site import Program, clean_environment, fake_ollama, free_port, server
 
 KEY = "sk-very-secret-key-of-the-engine-0123456789"
 
@@ -86,3 +87,57 @@ def test_the_address_and_the_model_are_told_at_the_start(site: Program) -> None:
     log = site.text()
     assert f"open {site.url}" in log
     assert "gemma2:2b answers" in log
+
+
+def _run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Start the server where it cannot start."""
+    environment = clean_environment(HOST="127.0.0.1", PORT=str(free_port()), **variables)
+    command = [sys.executable, "-m", "app"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_database_that_refuses_ends_the_start_with_one_line(postgres: Postgres, tmp_path: Path) -> None:
+    ended = _run(tmp_path, DATABASE_URL=postgres.url("postgres", "hunter2"))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        'chainlit-ollama: the database cannot be used (password authentication failed for user "chat")\n'
+    )
+
+
+def test_alembic_is_loaded_only_where_there_is_something_to_migrate(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys; from pathlib import Path; from app.storage.database import Database;"
+        "asyncio.run(Database.in_folder(Path('.')).open()); print('alembic' in sys.modules)"
+    )
+    for expected in ("True", "False"):
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(
+            command, env=clean_environment(), cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert ended.stdout.strip() == expected
+
+
+def test_a_file_that_is_no_database_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "chat.db").write_text("no database " * 100, encoding="utf-8")
+    ended = _run(tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == "chainlit-ollama: the database cannot be used (file is not a database)\n"
+
+
+async def test_the_server_keeps_visitors_in_postgresql(postgres: Postgres, tmp_path: Path) -> None:
+    name = await postgres.new_database()
+    with (
+        fake_ollama(tmp_path) as ollama,
+        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=postgres.url(name)) as site,
+    ):
+        async with httpx.AsyncClient(base_url=site.url, trust_env=False) as browser:
+            await browser.get("/")
+            assert (await browser.post("/auth/header")).status_code == 200
+            threads = await browser.post("/project/threads", json={"pagination": {"first": 5}, "filter": {}})
+        assert threads.status_code == 200, site.text()
+        assert threads.json()["data"] == []
+        assert len(await postgres.execute("SELECT * FROM users", name)) == 1
+        assert "STORE the tables are made" in site.text()
+        assert PASSWORD not in site.text()
+    assert not (tmp_path / "data" / "chat.db").exists()

@@ -81,6 +81,48 @@ def test_a_weak_secret_is_refused_and_never_shown(monkeypatch: pytest.MonkeyPatc
     assert secret not in str(refused.value)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql", "postgres"])
+def test_postgresqls_address_may_be_written_as_others_take_it(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f" {scheme}://me:p%40ss@box:5433/chat?sslmode=require ")
+    url = read_settings().database_url
+    assert url is not None
+    assert url.get_secret_value() == "postgresql+asyncpg://me:p%40ss@box:5433/chat?ssl=require"
+    assert "p%40ss" not in repr(read_settings())
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_without_a_database_url_there_is_none(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty)
+    assert read_settings().database_url is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "mysql://me:hunter2@box/chat",
+        "sqlite:///hunter2.db",
+        "postgresql+psycopg2://me:hunter2@box/chat",
+        "postgresql://me:hunter2@box",
+        "postgresql://me:hunter2@/chat",
+        "postgresql://me:hunter2@box:port/chat",
+        "postgresql://me:hunter2@box:99999/chat",
+        "postgresql://me:hunter2@box/chat?sslmode=perhaps",
+        "postgresql://me:hunter2@box/chat?options=hunter2",
+    ],
+)
+def test_a_wrong_database_url_is_refused_in_one_line_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    line = str(refused.value)
+    assert line.startswith("DATABASE_URL=(secret) is not allowed: it takes ")
+    assert "hunter2" not in line
+    assert "\n" not in line
+
+
 def test_a_wrong_value_ends_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PORT", "0")
     with pytest.raises(SystemExit) as ended:

@@ -5,27 +5,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from app.storage import connect
 from app.storage.database import Database
+from app.storage.problems import DatabaseAway
 from app.storage.records import Element, Step, Thread, ThreadDeleted, Visitor
-from app.storage.tables import SCHEMA_VERSION
 from app.storage.texts import storable
 from app.storage.threads import Threads, thread_name
 from app.storage.visitors import Visitors
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database.in_folder(tmp_path)
-    await database.open()
-    yield database
-    await database.close()
 
 
 @pytest.fixture
@@ -72,29 +64,28 @@ def rights_of_files(folder: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
 
 
-async def test_the_file_is_its_owners_alone(database: Database, tmp_path: Path) -> None:
+async def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    database = Database.in_folder(tmp_path)
+    await database.open()
     rights = rights_of_files(tmp_path)
     assert "chat.db" in rights
     assert set(rights.values()) == {0o600}
+    await database.close()
 
 
-async def test_a_database_is_opened_again_with_what_is_in_it(database: Database, tmp_path: Path, ann: Visitor) -> None:
+async def test_a_database_is_opened_again_with_what_is_in_it(
+    database: Database, database_url: str, ann: Visitor
+) -> None:
     await Threads(database).save_step(said("t", "q"), ann.id)
     await database.close()
-    again = Database.in_folder(tmp_path)
+    again = Database(database_url)
     await again.open()
     assert await texts(Threads(again), "t") == ["hello"]
     await again.close()
 
 
-async def test_it_keeps_which_version_its_tables_are_of_once(database: Database, tmp_path: Path) -> None:
-    await database.open()
-    with sqlite3.connect(tmp_path / "chat.db") as other:
-        assert other.execute("select version from schema_version").fetchall() == [(SCHEMA_VERSION,)]
-
-
-async def test_two_programs_may_open_a_new_database_at_once(tmp_path: Path) -> None:
-    both = [Database.in_folder(tmp_path) for _ in range(2)]
+async def test_two_connections_may_open_a_new_database_at_once(database_url: str) -> None:
+    both = [Database(database_url) for _ in range(2)]
     await asyncio.gather(*(one.open() for one in both))
     for one in both:
         await one.close()
@@ -105,6 +96,7 @@ async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         await Database.in_folder(tmp_path / "missing").open()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_foreign_keys_count_and_the_log_is_written_ahead(database: Database) -> None:
     async with database.read() as connection:
         assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar() == 1
@@ -129,10 +121,42 @@ async def test_a_write_that_breaks_leaves_nothing_behind(database: Database) -> 
 
 async def test_what_people_wrote_is_not_in_an_error(database: Database, threads: Threads, ann: Visitor) -> None:
     async with database.write() as connection:
-        await connection.exec_driver_sql("DROP TABLE steps")
-    with pytest.raises(OperationalError) as failure:
+        await connection.exec_driver_sql("ALTER TABLE steps RENAME TO gone")
+    with pytest.raises(DBAPIError) as failure:
         await threads.save_step(said("t", "q", "my diary"), ann.id)
     assert "my diary" not in str(failure.value)
+
+
+async def test_a_database_that_another_program_has_locked_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_BUSY_SECONDS", 0.1)
+    database = Database.in_folder(tmp_path)
+    await database.open()
+    other = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseAway, match="database is locked"):
+        await Visitors(database).add("ann", {})
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await Visitors(database).add("ann", {})).identifier == "ann"
+    await database.close()
+
+
+async def test_a_disk_that_is_full_is_away_until_there_is_room(tmp_path: Path) -> None:
+    database = Database.in_folder(tmp_path)
+    ann = await Visitors(database).add("ann", {})
+    threads = Threads(database)
+    async with database.read() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DatabaseAway, match="full"):
+        await threads.save_step(said("t", "q", "x" * 100_000), ann.id)
+    async with database.read() as connection:
+        await connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    await threads.save_step(said("t", "q", "x" * 100_000), ann.id)
+    assert len((await texts(threads, "t"))[0]) == 100_000
+    await database.close()
 
 
 # Whose
@@ -240,8 +264,8 @@ async def test_steps_that_are_written_at_once_keep_the_order_in_which_they_came(
     assert await texts(threads, "t") == [str(n) for n in range(40)]
 
 
-async def test_two_programs_that_write_at_once_both_succeed(threads: Threads, tmp_path: Path, ann: Visitor) -> None:
-    other = Database.in_folder(tmp_path)
+async def test_two_programs_that_write_at_once_both_succeed(threads: Threads, database_url: str, ann: Visitor) -> None:
+    other = Database(database_url)
     both = (threads, Threads(other))
     await threads.save_step(said("t", "q"), ann.id)
     await asyncio.gather(
@@ -300,6 +324,28 @@ async def test_a_thumb_for_a_message_that_is_not_there_is_refused(threads: Threa
 
 BROKEN = "before\0 \ud800 between \ud83d\ude00 after"
 MENDED = "before � between 😀 after"
+
+
+def test_numbers_that_are_none_become_none() -> None:
+    assert storable([float("nan"), float("inf"), 1.5, 3, True]) == [None, None, 1.5, 3, True]
+
+
+async def test_an_id_that_no_database_takes_is_looked_for_without_an_error(threads: Threads, ann: Visitor) -> None:
+    await threads.save("t", ann.id)
+    for odd in ("x\0y", "\ud800", "x" * 100_000, "😀"):
+        assert await threads.get(odd) is None
+        assert await threads.author(odd) == ""
+        assert await threads.element("t", odd) is None
+        await threads.delete_step(odd, ann.id)
+        await threads.delete(odd)
+
+
+async def test_ids_and_types_may_be_longer_than_those_of_the_page(threads: Threads, ann: Visitor) -> None:
+    step = Step(id="q" * 200, thread_id="t" * 200, type="y" * 200, created_at="2" * 200)
+    await threads.save_step(step, ann.id)
+    kept = await threads.get("t" * 200)
+    assert kept is not None
+    assert kept.steps == (step,)
 
 
 def test_nul_and_broken_surrogates_are_taken_out_and_the_rest_stays() -> None:
