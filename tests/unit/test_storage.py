@@ -172,6 +172,13 @@ async def test_two_visitors_never_see_each_others_threads(threads: Threads, ann:
     assert (await threads.author("a"), await threads.author("b")) == ("ann", "bob")
 
 
+async def test_a_step_and_a_thumb_are_their_threads_visitors(threads: Threads, ann: Visitor) -> None:
+    await threads.save_step(said("a", "q"), ann.id)
+    thumb = await threads.save_thumb("q", 1, None)
+    assert (await threads.step_author("q"), await threads.thumb_author(thumb)) == ("ann", "ann")
+    assert (await threads.step_author("nothing"), await threads.thumb_author("nothing")) == ("", "")
+
+
 async def test_an_unknown_thread_has_no_author(threads: Threads) -> None:
     assert await threads.author("nowhere") == ""
     assert await threads.get("nowhere") is None
@@ -192,10 +199,14 @@ async def test_nobody_writes_into_anothers_conversation(threads: Threads, ann: V
         await threads.save_element(element("b", "e"), bob.id)
     with pytest.raises(PermissionError):
         await threads.save("a", bob.id, name="mine now")
+    await threads.save("a", bob.id, make=False, name="mine now", metadata={"x": 1}, tags=["x"])
+    await threads.save_step_metadata("q", {"tokens": {"m": 1}}, bob.id)
     await threads.delete_step("q", bob.id)
     await threads.delete_element("a", "e", bob.id)
     kept = await threads.get("a")
     assert kept is not None
+    assert (kept.thread.name, kept.thread.metadata, kept.thread.tags) == (None, {}, [])
+    assert kept.steps[0].metadata == {}
     assert [step.output for step in kept.steps] == ["hello"]
     assert [shown.id for shown in kept.elements] == ["e"]
     assert kept.thread.name is None
