@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from training.corpus import Message
@@ -48,7 +49,8 @@ class Packer:
         self._chance = random.Random(seed)
         self._short, self._beyond, self._split = short, beyond, split
         self._end = tokenizer.convert_tokens_to_ids(END)
-        self._known: dict[str, list[int]] = {}
+        # The same answers and beginnings of words come again and again; most questions never do.
+        self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
         texts = [self._encode(text) for _, _, text in answers()]
         self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
 
@@ -98,8 +100,5 @@ class Packer:
             found += self._encode(word[:at]) + self._encode(word[at:])
         return found
 
-    def _encode(self, text: str) -> list[int]:
-        known = self._known.get(text)
-        if known is None:
-            known = self._known[text] = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-        return known
+    def _tokens(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
