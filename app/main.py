@@ -29,6 +29,7 @@ from app.page.preferences import Preferences
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
+from app.storage.problems import DatabaseAway
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -170,6 +171,13 @@ def create_app(settings: Settings) -> FastAPI:
     async def no_mcp() -> JSONResponse:
         """Chainlit would let a visitor start programs on the server, if it were switched on."""
         return JSONResponse({"detail": "This server has no MCP."}, status_code=404)
+
+    async def database_away(request: Request, problem: Exception) -> JSONResponse:
+        """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""
+        log.error("STORE %s %s not answered: %s", request.method, request.url.path, problem)
+        return JSONResponse({"detail": "The database is away. Try again in a while."}, status_code=503)
+
+    chainlit_server.app.add_exception_handler(DatabaseAway, database_away)
 
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
