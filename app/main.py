@@ -33,6 +33,7 @@ from app.page.sockets import SocketGuard
 from app.page.visitor import VisitorCookie
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
+from app.storage.problems import DatabaseAway
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -172,6 +173,14 @@ def create_app(settings: Settings) -> FastAPI:
     async def unknown_path(request: Request, path: str) -> JSONResponse:
         """Chainlit would answer any unknown path with its page."""
         return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
+
+    async def database_away(request: Request, problem: Exception) -> JSONResponse:
+        """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""
+        log.error("STORE %s %s not answered: %s", request.method, request.url.path, problem)
+        return JSONResponse({"detail": "The database is away. Try again in a while."}, status_code=503)
+
+    for part in (app, chainlit_server.app):
+        part.add_exception_handler(DatabaseAway, database_away)
 
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))

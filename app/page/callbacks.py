@@ -11,7 +11,7 @@ from typing import Any, Final
 import chainlit as cl
 from chainlit.action import Action
 from chainlit.config import config
-from chainlit.context import context, init_ws_context
+from chainlit.context import context, context_var, init_ws_context
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.types import MessagePayload, Starter, ThreadDict
@@ -182,6 +182,8 @@ class Page:
 
     async def _on_write_failed(self) -> None:
         """Tell the page whose write it was, once: the chat goes on, but is not being kept."""
+        if context_var.get(None) is None:  # a request's, such as the one that makes the visitor
+            return
         visit = _visit_of(context.session)
         if visit is not None:
             await visit.tell_not_kept()

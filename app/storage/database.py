@@ -60,8 +60,8 @@ class Database:
                 await migrate(self._url)
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
-                    raise self._away(problem) from problem
-                raise DatabaseRefused(reason(problem)) from problem
+                    raise self._away(problem) from None
+                raise DatabaseRefused(reason(problem)) from None
             self._open = True
 
     async def close(self) -> None:
@@ -107,13 +107,13 @@ class Database:
                 connection = await stack.enter_async_context(self._engine.connect())
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
-                    raise self._away(problem) from problem
+                    raise self._away(problem) from None
                 raise
             try:
                 yield connection
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
-                    raise DatabaseAway(reason(problem)) from problem
+                    raise DatabaseAway(reason(problem)) from None
                 raise
 
     def _away(self, problem: Exception) -> DatabaseAway:

@@ -58,7 +58,9 @@ def says(search: str, dialect: str) -> ColumnElement[bool]:
         part, place = func.folded(part), func.strpos
     said = place(func.folded(steps.c.output), part) > 0
     named = place(func.folded(threads.c.name), part) > 0
-    return or_(named, select(steps.c.id).where(steps.c.thread_id == threads.c.id, said).exists())
+    # Not EXISTS: PostgreSQL would look through what all visitors said, instead of through one thread after another.
+    first = select(steps.c.id).where(steps.c.thread_id == threads.c.id, said).limit(1).scalar_subquery()
+    return or_(named, first.is_not(None))
 
 
 async def insert_new(connection: AsyncConnection, table: Table, key: str, values: Json) -> bool:

@@ -104,6 +104,28 @@ def test_a_database_that_refuses_ends_the_start_with_one_line(postgres: Postgres
     )
 
 
+def test_while_the_database_is_away_what_needs_it_is_refused_and_may_be_tried_again(tmp_path: Path) -> None:
+    url = f"postgresql://chat:hunter2@127.0.0.1:{free_port()}/chat"
+    with (
+        fake_ollama(tmp_path) as ollama,
+        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=url) as site,
+        httpx.Client(base_url=site.url, trust_env=False) as browser,
+    ):
+        assert browser.get("/").status_code == 200
+        assert browser.post("/auth/header").status_code == 200
+        for answer in (
+            browser.post("/project/threads", json={"pagination": {"first": 5}, "filter": {}}),
+            browser.get("/project/thread/some-thread"),
+            browser.put("/project/thread", json={"threadId": "some-thread", "name": "x"}),
+        ):
+            assert answer.status_code == 503
+            assert "Try again" in answer.json()["detail"]
+        assert "STORE the database is away" in site.text()
+        assert "CHAT not kept, create_user failed: " in site.text()
+        assert "context not found" not in site.text()
+        assert "hunter2" not in site.text()
+
+
 def test_alembic_is_loaded_only_where_there_is_something_to_migrate(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys; from pathlib import Path; from app.storage.database import Database;"
