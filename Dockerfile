@@ -27,7 +27,9 @@ FROM ${PYTHON_IMAGE} AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 TIKTOKEN_CACHE_DIR=/opt/tiktoken
 RUN python -m venv --without-pip /opt/venv && mkdir -p /opt/tiktoken /opt/huggingface /opt/guide
 COPY requirements.txt /tmp/
-RUN --mount=type=cache,target=/root/.cache/pip pip --python /opt/venv/bin/python install -r /tmp/requirements.txt
+# What Chainlit brings and nothing uses, see app/page/lean.py, goes again.
+RUN --mount=type=cache,target=/root/.cache/pip pip --python /opt/venv/bin/python install -r /tmp/requirements.txt \
+    && pip --python /opt/venv/bin/python uninstall --yes grpcio traceloop-sdk aiohttp
 # Token counts are estimated from bytes where this table cannot be had.
 RUN /opt/venv/bin/python -c "import tiktoken; tiktoken.get_encoding('cl100k_base')" \
     || echo "tiktoken's table is out of reach: token counts will be estimated"
@@ -51,7 +53,8 @@ COPY chainlit*.md entrypoint.sh ./
 COPY app app
 # Compiled here, and Chainlit's own files written, because nothing can be written at run time.
 RUN mkdir -p models && ln -s /opt/guide models/guide \
-    && CHAINLIT_APP_ROOT=/app /opt/venv/bin/python -c "import chainlit.server" \
+    && CHAINLIT_APP_ROOT=/app /opt/venv/bin/python -c \
+        "from app.page.lean import leave_out_unused; leave_out_unused(); import chainlit.server" \
     && /opt/venv/bin/python -m compileall -q app
 
 FROM ${PYTHON_IMAGE}
