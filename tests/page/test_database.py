@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.conftest import PATIENCE, Chat
+from tests.browser import PATIENCE, Chat
 from tests.postgres import Postgres, wait_for
 from tests.site import Program, fake_ollama, server
 
