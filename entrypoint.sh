@@ -115,7 +115,7 @@ ollama_died() { # $1: exit code
     deaths=$((deaths + 1))
     if ((deaths >= QUICK_DEATHS)); then
         say "Ollama has died $deaths times in a row, the last time with code $1: giving up" ERROR
-        kill "$app" 2>/dev/null && wait "$app"
+        kill "$app" 2>/dev/null && wait "$app" || true
         exit 1
     fi
     local pause=$((2 ** deaths))

@@ -235,7 +235,7 @@ async def test_programs_that_write_the_same_at_the_same_moment_do_not_fail(url: 
         await asyncio.gather(*(threads.save_step(said(thread_id, step_id), ann) for threads in several))
         await asyncio.gather(*(threads.save_thumb(step_id, 1, None) for threads in several))
         await asyncio.gather(*(t.save_element(Element(f"e{n}", thread_id, step_id, {}), ann) for t in several))
-        await asyncio.gather(*(t.save_step_metadata(step_id, {str(k): k}) for k, t in enumerate(several)))
+        await asyncio.gather(*(t.save_step_metadata(step_id, {str(k): k}, ann) for k, t in enumerate(several)))
         kept = await several[0].get(thread_id)
         assert kept is not None
         assert [step.metadata for step in kept.steps] == [{"0": 0, "1": 1, "2": 2}]
