@@ -158,8 +158,8 @@ class ChatTurn:
         self._check_open()
         if not self._options.model:
             raise NoModel
-        self.model = await self._chat.catalog.find(self._options.model)
         try:
+            self.model = await self._chat.catalog.find(self._options.model)
             async with aclosing(self._from(self.model)) as events:
                 async for event in events:
                     yield event
@@ -167,8 +167,9 @@ class ChatTurn:
             fallback = await self._fallback(problem)
             if fallback is None:
                 raise
-            log.warning("CHAT %s failed (%s), %s answers in its place", self.model.id, problem.code, fallback.id)
-            self.fallback_from, self.model = self.model, fallback
+            log.warning("CHAT %s failed (%s), %s answers in its place", self._asked, problem.code, fallback.id)
+            engine, _, name = self._asked.rpartition("/")
+            self.fallback_from, self.model = self.model or ModelInfo(engine, name), fallback
             async with aclosing(self._from(fallback)) as events:
                 async for event in events:
                     yield event
@@ -186,7 +187,11 @@ class ChatTurn:
         except ChatError as missing:
             log.warning("CHAT FALLBACK_MODEL: %s", missing)
             return None
-        return None if self.model is None or model.id == self.model.id else model
+        return None if model.id == self._asked else model
+
+    @property
+    def _asked(self) -> str:
+        return self.model.id if self.model else self._options.model
 
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)

@@ -364,7 +364,7 @@ class DefaultModelFinder:
                         bar.show(progress)
                         self._set(replace(self.current, download=Download(model, progress), problem=None))
             log.info("MODELS %s is here", model)
-            self._downloads.worked(model)
+            self._downloads.failed(model)  # only asked if it is still missing at the next look: not again at once
             self._set(replace(self.current, download=None, problem=None))
         except EngineError as problem:
             self._failed(model, problem)

@@ -46,6 +46,8 @@ class Catalog:
         self._reading = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
         self.problems: dict[str, EngineError] = {}
+        # Which engine had a model, by id and name: one that is away does not list its models.
+        self._known_engines: dict[str, str] = {}
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever models have come or gone."""
@@ -70,6 +72,8 @@ class Catalog:
     async def _read(self) -> None:
         lists = await asyncio.gather(*(self._list(engine) for engine in self.engines.values()))
         models = tuple(model for some in lists for model in some)
+        for model in models:
+            self._known_engines[model.id] = self._known_engines[model.name] = model.engine
         changed = {model.id for model in models} != {model.id for model in self._models}
         self._models = models
         self._read_at = self._clock()
@@ -101,12 +105,16 @@ class Catalog:
         A name that is not on the kept list is looked for on a fresh one, at most once.
 
         Raises:
+            EngineError: the engine that has it does not answer.
             UnknownModel: there is none.
         """
         found = self._match(name, await self.models())
         if found is None:
             found = self._match(name, await self.models(fresh=True))
         if found is None:
+            engine = self._known_engines.get(self._aliases.get(name, name))
+            if engine in self.problems:
+                raise self.problems[engine]
             known = ", ".join(f"`{model.id}`" for model in self._models) or "-"
             raise UnknownModel(model=name, known=known)
         return found

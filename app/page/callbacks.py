@@ -127,19 +127,23 @@ class Page:
         return [Starter(label=label, message=message) for label, message in known]
 
     async def _on_chat_start(self) -> None:
-        await self._show_state(await self._visit(_session()))
+        await self._show_state(await self._visit(_session()), anew=True)
 
     async def _on_chat_resume(self, thread: ThreadDict) -> None:
         session = _session()
-        visit = self._left_behind(thread["id"])
-        if visit is not None:
+        visit, own = self._left_behind(thread["id"]), _visit_of(session)
+        if own is not None and own.answering is not None and own.history.conversation == thread["id"]:
+            # Only the connection broke; the reply goes on.
+            visit = own
+            thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
+        elif visit is not None:
             delattr(visit.session, _VISIT)
             setattr(session, _VISIT, visit)
             thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
         else:
             visit = await self._visit(session)
             visit.resume(thread)
-        await self._show_state(visit)
+        await self._show_state(visit, anew=True)
 
     def _left_behind(self, thread_id: str) -> Visit | None:
         """A visit to that conversation whose page is gone while its reply is still being written."""
@@ -156,7 +160,7 @@ class Page:
     async def _on_settings(self, settings: dict[str, Any]) -> None:
         visit = await self._visit(_session())
         await visit.change_settings(settings)
-        await self._show_settings(visit)
+        await self._show_settings(visit, anew=True)
 
     async def _on_retry(self, action: Action) -> None:
         visit = await self._visit(_session())
@@ -209,14 +213,14 @@ class Page:
         for visit in _visits():
             self._start(show(visit))
 
-    async def _show_state(self, visit: Visit) -> None:
+    async def _show_state(self, visit: Visit, *, anew: bool = False) -> None:
         """The settings panel and the banner, as things are now."""
-        await self._show_settings(visit)
+        await self._show_settings(visit, anew=anew)
         status = banner(self._finder.current, self._finder.wishes, visit.language)
         await visit.emitter.send_window_message(status)
 
-    async def _show_settings(self, visit: Visit) -> None:
-        await visit.show_settings(self._chat.catalog.known, self._finder.current.model)
+    async def _show_settings(self, visit: Visit, *, anew: bool) -> None:
+        await visit.show_settings(self._chat.catalog.known, self._finder.current.model, anew=anew)
 
 
 async def _stoppable(visit: Visit, work: Coroutine[Any, Any, None]) -> None:

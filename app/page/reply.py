@@ -48,6 +48,7 @@ class ReplyView:
         author: whose name stands above the reply.
         language: of the page.
         on_first_text: called once, when the first piece of the reply is about to be shown.
+        keeps_old: a reply without text leaves what it was to replace.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ReplyView:
         author: str,
         language: Language,
         on_first_text: Callable[[], Awaitable[None]],
+        keeps_old: bool = False,
     ) -> None:
         self._emitter = emitter
         self._store = store
@@ -68,6 +70,7 @@ class ReplyView:
         self._author = author
         self._language = language
         self._on_first_text = on_first_text
+        self._keeps_old = keeps_old
         self._message = answer_step(thread_id, turn.answer_id, author)
         self._reasoning: StepDict | None = None
         self._shown = False
@@ -102,7 +105,15 @@ class ReplyView:
         except Exception:
             log.exception("CHAT the turn broke")
             failure = text(self._language, "internal")
-        await self._end(failure)
+        ending = asyncio.ensure_future(self._end(failure))
+        while not ending.done():
+            # A second Stop, or the next message, must not keep the reply from being stored.
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None:
+                    task.uncancel()
+        ending.result()
 
     async def _on(self, event: Event) -> None:
         if isinstance(event, Delta):
@@ -199,18 +210,19 @@ class ReplyView:
 
     async def checkpoint(self) -> None:
         """Store what has come so far, as if it had been stopped here: the process may be killed before its end."""
-        if not self._turn.text:
+        if not self._turn.text or self._turn.metrics is not None:  # nothing yet, or it is being stored whole
             return
         step = StepDict(**self._message)
         step["output"], step["end"] = self._turn.text, utc_now()
         await self._store.create_step(step)
-        await self._store.create_element(self._status(step["id"], self._final("stopped", retry=True)))
+        props = self._final("stopped", retry=True) | {"message_id": step["id"]}
+        await self._store.create_element(self._status(step["id"], props))
 
     async def _keep(self, step: StepDict, status: dict[str, Any] | None = None) -> None:
         """Show a step as complete, with its status line, and store both."""
         step["end"] = step["end"] or utc_now()
         self.step_ids.append(step["id"])
-        if step is self._message and not self._shown:
+        if step is self._message and not self._shown and (self._turn.text or not self._keeps_old):
             await self._on_first_text()
         await self._emitter.send_step(step)
         element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None

@@ -57,6 +57,7 @@ class Visit:
         self._answering: asyncio.Task[Any] | None = None
         self._told_not_kept = False
         self._view: ReplyView | None = None
+        self._panel: list[Any] | None = None
 
     @property
     def emitter(self) -> BaseChainlitEmitter:
@@ -77,10 +78,22 @@ class Visit:
         await self.emitter.task_start()  # the new page shows Stop
         return self._view.unfinished if self._view is not None else []
 
-    async def show_settings(self, models: tuple[ModelInfo, ...], default: ModelInfo | None) -> None:
-        """Send the settings panel, with the models that there are now."""
-        inputs = widgets(self.preferences, models, default, self.language)
-        await self.emitter.emit("chat_settings", [widget.to_dict() for widget in inputs])
+    async def show_settings(
+        self, models: tuple[ModelInfo, ...], default: ModelInfo | None, *, anew: bool = False
+    ) -> None:
+        """Send the settings panel, with the models that there are now.
+
+        The page's form forgets what is being typed in it, so what it has already is not sent again.
+
+        Args:
+            models: to choose from.
+            default: answers who chooses none.
+            anew: send it in any case.
+        """
+        inputs = [widget.to_dict() for widget in widgets(self.preferences, models, default, self.language)]
+        if anew or inputs != self._panel:
+            self._panel = inputs
+            await self.emitter.emit("chat_settings", inputs)
 
     async def change_settings(self, values: Mapping[str, object]) -> None:
         """Take new settings for the next message; what is not allowed is said and left as it was."""
@@ -123,9 +136,16 @@ class Visit:
             await self.emitter.send_toast(text(self.language, "only_last"), "info")
             return
         replaces, self._turns[-1].replies = self._turns[-1].replies, []
-        await self._answer(StoredMessage(last.question.id, last.question.text), default, replaces=replaces)
+        old = last.answer
+        question = StoredMessage(last.question.id, last.question.text)
+        answered = await self._answer(question, default, replaces=replaces, keeps_old=old is not None)
+        if old is not None and not answered:
+            self.history.answer(question.id, old)
 
-    async def _answer(self, question: StoredMessage, default: ModelInfo | None, replaces: list[str]) -> None:
+    async def _answer(
+        self, question: StoredMessage, default: ModelInfo | None, replaces: list[str], *, keeps_old: bool = False
+    ) -> bool:
+        """Show a reply; returns whether anything of it came."""
         self._answering = self.session.current_task = asyncio.current_task()
         emitter = self.emitter
         turn_steps = self._turns[-1]
@@ -144,6 +164,7 @@ class Visit:
             author=config.ui.name,
             language=self.language,
             on_first_text=first_text,
+            keeps_old=keeps_old,
         )
         try:
             await view.show()
@@ -152,6 +173,7 @@ class Visit:
             turn_steps.replies = replaces + view.step_ids
         for message in turn.counted.values():
             await self._store.save_tokens(message.id, message.tokens)
+        return turn.answer is not None
 
     @property
     def answering(self) -> asyncio.Task[Any] | None:

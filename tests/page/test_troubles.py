@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ def test_an_ollama_that_goes_away_is_told_and_one_that_comes_back_is_used(visit:
     try:
         chat.say("!echo anybody")
         chat.page.get_by_test_id("retry").last.wait_for()
-        assert re.search(r"does not answer|no model", chat.replies()[-1])
+        assert "does not answer" in chat.replies()[-1]
         banner = chat.page.get_by_test_id("status-banner")
         expect(banner).to_contain_text("gemma2:2b is not reachable at the moment", timeout=PATIENCE)
         with fake_ollama(tmp_path, "--speedup", "100", port=port):

@@ -60,6 +60,19 @@ async def test_an_engine_that_is_down_does_not_hide_the_others() -> None:
     assert catalog.problems == {}
 
 
+async def test_a_model_of_an_engine_that_is_away_is_not_called_unknown() -> None:
+    engine = ScriptedEngine(models=["gemma2:2b"])
+    catalog = Catalog([engine])
+    assert (await catalog.find("gemma2:2b")).id == "ollama/gemma2:2b"
+    engine.problem = EngineUnreachable(engine="Ollama", url="http://localhost:11434")
+    await catalog.models(fresh=True)
+    for name in ("gemma2:2b", "ollama/gemma2:2b"):
+        with pytest.raises(EngineUnreachable):
+            await catalog.find(name)
+    with pytest.raises(UnknownModel):
+        await catalog.find("other")
+
+
 async def test_an_engine_that_does_not_answer_in_time_is_left_out() -> None:
     class Hanging(ScriptedEngine):
         async def models(self) -> list[ModelInfo]:
