@@ -120,6 +120,17 @@ def test_an_edited_message_is_answered_anew_and_what_came_after_is_gone(world: W
     assert [message["content"] for message in sent] == ["!echo changed", "changed", "!echo three"]
 
 
+def test_another_answer_that_fails_leaves_the_old_one(world: World, chat: Chat) -> None:
+    assert chat.ask("!echo worth keeping") == "worth keeping"
+    world.ollama.post("/_fake/script", {"replies": ["!500"]})
+    chat.page.get_by_test_id("retry").click()
+    chat.wait_for("something inside failed")
+    assert chat.replies()[0] == "worth keeping"
+    chat.reload()
+    chat.wait_for("something inside failed")
+    assert chat.replies()[0] == "worth keeping"
+
+
 def test_another_answer_takes_the_place_of_the_last_one(chat: Chat) -> None:
     chat.ask("!words 12")
     old = chat.page.locator(".ai-message").element_handle()
