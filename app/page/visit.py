@@ -132,7 +132,9 @@ class Visit:
             await self.emitter.send_toast(text(self.language, "still_answering"), "info")
             return
         last = self.history.last
-        if last is None or not self._turns or message_id not in self._turns[-1].replies:
+        # A message that was refused never came into the history: the last there is the one before it.
+        asked = self._turns[-1] if self._turns else None
+        if last is None or asked is None or message_id not in asked.replies or last.question.id != asked.question_id:
             await self.emitter.send_toast(text(self.language, "only_last"), "info")
             return
         replaces, self._turns[-1].replies = self._turns[-1].replies, []
