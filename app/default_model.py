@@ -241,9 +241,11 @@ class DefaultModelFinder:
         self._looked_at = self._clock()
         ollama_up = OLLAMA in self._catalog.engines and OLLAMA not in self._catalog.problems
         choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
+        wanted: list[tuple[str, Puller]] = []
         if self._awaits_ollama(choice):
             choice = DefaultModel()
-        wanted = [] if self._awaits_ollama(choice) else self._missing(models, choice, ollama_up)
+        else:
+            wanted = self._missing(models, choice, ollama_up)
         kept = self.current if _same(choice, self.current) else DefaultModel()
         if kept.loaded and self._is_gone(choice, models):
             kept = DefaultModel()
@@ -284,7 +286,7 @@ class DefaultModelFinder:
     async def _named(self) -> DefaultModel:
         try:
             return DefaultModel(await self._catalog.find(self.wishes.model), "set")
-        except UnknownModel:
+        except (UnknownModel, EngineError):  # it is nowhere, or its engine is away
             return replace(self._search(self._catalog.known), wanted=self.wishes.model)
 
     def _search(self, models: Sequence[ModelInfo]) -> DefaultModel:

@@ -327,6 +327,17 @@ async def test_a_model_of_an_ollama_that_is_down_is_not_looked_for_elsewhere() -
     assert world.pull.asked == world.hub.asked == []
 
 
+async def test_a_set_model_whose_ollama_goes_away_while_another_stands_in_does_not_break_the_search() -> None:
+    world = World(model="ollama/phi3:latest", ollama=["phi3:latest"], vllm=["big"])
+    await world.finder.look()
+    world.ollama.names.clear()
+    await world.finder.look()
+    assert world.answers == "vllm/big"
+    world.ollama.problem = DOWN
+    await world.finder.look()
+    assert (world.answers, world.finder.current.wanted) == ("vllm/big", "ollama/phi3:latest")
+
+
 async def test_when_there_was_no_model_another_look_is_taken_for_a_visitor_who_asks() -> None:
     world = World(model="ollama/gemma2:2b")
     world.local.names.clear()
