@@ -131,12 +131,8 @@ class Page:
 
     async def _on_chat_resume(self, thread: ThreadDict) -> None:
         session = _session()
-        visit, own = self._left_behind(thread["id"]), _visit_of(session)
-        if own is not None and own.answering is not None and own.history.conversation == thread["id"]:
-            # Only the connection broke; the reply goes on.
-            visit = own
-            thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
-        elif visit is not None:
+        visit = self._still_answering(session, thread["id"])
+        if visit is not None:
             delattr(visit.session, _VISIT)
             setattr(session, _VISIT, visit)
             thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
@@ -145,11 +141,13 @@ class Page:
             visit.resume(thread)
         await self._show_state(visit, anew=True)
 
-    def _left_behind(self, thread_id: str) -> Visit | None:
-        """A visit to that conversation whose page is gone while its reply is still being written."""
+    def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:
+        """A visit to that conversation whose reply is still being written: this session's own, where only its
+        connection broke, or one whose page is gone."""
         for visit in _visits():
-            gone = not sio.manager.is_connected(visit.session.socket_id, "/")
-            if visit.session.thread_id == thread_id and visit.answering is not None and gone:
+            if visit.session.thread_id != thread_id or visit.answering is None:
+                continue
+            if visit.session is session or not sio.manager.is_connected(visit.session.socket_id, "/"):
                 return visit
         return None
 
