@@ -14,12 +14,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import httpx
-
 from app.settings import ROOT
 from bench.figures import Figure, skipped, table
 from tests.browser import PATIENCE, Chat
-from tests.container.docker import IMAGE, Container, build, build_ollama, docker, missing
+from tests.container.docker import IMAGE, Container, build, build_ollama, docker, missing, run_container
 from tests.site import CHROMIUM_ARGUMENTS, chromium
 
 _STARTS: Final = 5
@@ -30,21 +28,13 @@ _MEGABYTE: Final = 1_000_000
 def _container(**variables: str) -> Iterator[tuple[Container, float]]:
     """A container, and the seconds from `docker run` to its page."""
     began = time.monotonic()
-    options = [part for name, value in variables.items() for part in ("--env", f"{name}={value}")]
-    container = Container(docker("run", "--detach", "--publish", "127.0.0.1::8000", *options, IMAGE).stdout.strip())
+    container = run_container(IMAGE, publish=True, **variables)
     try:
-        while not _page_is_open(container):
+        while not container.answers("/"):
             time.sleep(0.02)
         yield container, time.monotonic() - began
     finally:
         docker("rm", "--force", "--volumes", container.id)
-
-
-def _page_is_open(container: Container) -> bool:
-    try:
-        return httpx.get(container.url, timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def _start() -> Figure:

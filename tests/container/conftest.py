@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from app.settings import ROOT
-from tests.container.docker import IMAGE, Container, build, build_ollama, docker, missing
+from tests.container.docker import IMAGE, Container, build, build_ollama, docker, missing, run_container
 
 Run = Callable[..., Container]
 
@@ -34,9 +34,7 @@ def run(image: str) -> Iterator[Run]:
     started: list[str] = []
 
     def start(*options: str, publish: bool = True, **variables: str) -> Container:
-        port = ("--publish", "127.0.0.1::8000") if publish else ()
-        settings = (part for name, value in variables.items() for part in ("--env", f"{name}={value}"))
-        container = Container(docker("run", "--detach", *port, *options, *settings, image).stdout.strip())
+        container = run_container(image, *options, publish=publish, **variables)
         started.append(container.id)
         return container
 

@@ -84,6 +84,19 @@ def build(root: Path, *arguments: str, ollama: str = OLLAMA_IMAGE, check: bool =
     )
 
 
+def run_container(image: str, *options: str, publish: bool = True, **variables: str) -> Container:
+    """Start a container; its page's port is published to a free one of loopback.
+
+    Args:
+        options: of `docker run`.
+        publish: False: no port is.
+        variables: its environment.
+    """
+    port = ("--publish", "127.0.0.1::8000") if publish else ()
+    settings = (part for name, value in variables.items() for part in ("--env", f"{name}={value}"))
+    return Container(docker("run", "--detach", *port, *options, *settings, image).stdout.strip())
+
+
 @dataclass
 class Container:
     """A running container of the image."""
@@ -113,11 +126,15 @@ class Container:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=10, trust_env=False)
 
-    def is_ready(self) -> bool:
+    def answers(self, path: str) -> bool:
+        """Whether a path is answered with 200 now."""
         try:
-            return self.get("/ready").status_code == 200
+            return self.get(path).status_code == 200
         except (httpx.HTTPError, RuntimeError, IndexError):
             return False
+
+    def is_ready(self) -> bool:
+        return self.answers("/ready")
 
     def ready(self) -> Container:
         until(self.is_ready, self.logs)

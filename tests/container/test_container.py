@@ -132,20 +132,14 @@ for folder in pathlib.Path("/proc").glob("[0-9]*"):
 def test_a_running_reply_is_finished_and_kept_when_the_container_is_stopped(
     run: Run, visit: Visit, volume: str
 ) -> None:
-    container = run("--volume", f"{volume}:/data", FAKE_SPEEDUP="1").ready()
-    chat = visit(container)
-    chat.say("!words 60")
-    chat.page.locator(".ai-message .prose", has_text="the quick").wait_for()
+    container = _writing(run, visit, volume, 60)
     assert container.stop() < 15
     assert container.state["ExitCode"] == 0
     assert _kept(run, volume) == [60]
 
 
 def test_a_long_reply_is_stopped_after_its_time_and_kept_as_far_as_it_came(run: Run, visit: Visit, volume: str) -> None:
-    container = run("--volume", f"{volume}:/data", FAKE_SPEEDUP="1", STOP_SECONDS="3").ready()
-    chat = visit(container)
-    chat.say("!words 800")
-    chat.page.locator(".ai-message .prose", has_text="the quick").wait_for()
+    container = _writing(run, visit, volume, 800, STOP_SECONDS="3")
     assert 3 <= container.stop() < 15
     (words,) = _kept(run, volume)
     assert 40 < words < 800
@@ -154,14 +148,20 @@ def test_a_long_reply_is_stopped_after_its_time_and_kept_as_far_as_it_came(run: 
 def test_a_container_that_is_killed_while_it_ends_has_kept_most_of_the_reply(
     run: Run, visit: Visit, volume: str
 ) -> None:
-    container = run("--volume", f"{volume}:/data", FAKE_SPEEDUP="1").ready()
-    chat = visit(container)
-    chat.say("!words 800")
-    chat.page.locator(".ai-message .prose", has_text="the quick").wait_for()
+    container = _writing(run, visit, volume, 800)
     docker("stop", "--time", "5", container.id)
     assert container.state["ExitCode"] == 137
     (words,) = _kept(run, volume)
     assert words > 40
+
+
+def _writing(run: Run, visit: Visit, volume: str, words: int, **variables: str) -> Container:
+    """A container in the middle of a reply of that many words."""
+    container = run("--volume", f"{volume}:/data", FAKE_SPEEDUP="1", **variables).ready()
+    chat = visit(container)
+    chat.say(f"!words {words}")
+    chat.page.locator(".ai-message .prose", has_text="the quick").wait_for()
+    return container
 
 
 def _kept(run: Run, volume: str) -> list[int]:
@@ -266,13 +266,7 @@ def test_a_model_that_does_not_fit_the_memory_is_refused_with_both_numbers(run: 
 
 
 def _reachable(container: Container) -> Container:
-    def answers() -> bool:
-        try:
-            return container.get("/health").status_code == 200
-        except (httpx.HTTPError, RuntimeError, IndexError):
-            return False
-
-    until(answers, container.logs)
+    until(lambda: container.answers("/health"), container.logs)
     return container
 
 
