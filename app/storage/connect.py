@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ WRITES: Final = "writes"
 # How long SQLite waits for a lock that another process holds; migrations of a large database may hold it long.
 _BUSY_SECONDS: Final = 5
 _MIGRATION_BUSY_SECONDS: Final = 60
+_WAL_PAUSE: Final = 0.02
 # How long PostgreSQL has to accept a connection, and to answer.
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 30
@@ -47,7 +50,6 @@ def make_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
     busy = _MIGRATION_BUSY_SECONDS if migrating else _BUSY_SECONDS
     pragmas = (
         f"busy_timeout={1000 * busy}",
-        "journal_mode=WAL",
         "synchronous=NORMAL",
         f"foreign_keys={'OFF' if migrating else 'ON'}",
     )
@@ -77,7 +79,22 @@ def _prepare_sqlite(connection: Any, pragmas: tuple[str, ...]) -> None:
     cursor = connection.cursor()
     for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
+    _use_wal(cursor)
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """The journal mode, which the file keeps: https://www.sqlite.org/wal.html"""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as problem:
+            # Of two that change it at once, one is refused, whatever the busy timeout.
+            if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_WAL_PAUSE)
 
 
 def _begin_sqlite(connection: Connection) -> None:

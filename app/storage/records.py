@@ -10,12 +10,16 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who writes. `identifier` is the name that a login or a cookie leads to; `metadata` holds preferences too."""
+    """Who writes. `identifier` is the name that a login or a cookie leads to; `metadata` holds preferences too.
+
+    A token that was signed for another `token_version` is good no more.
+    """
 
     id: str
     identifier: str
     metadata: Json
     created_at: str
+    token_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

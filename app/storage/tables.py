@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -24,7 +25,7 @@ from sqlalchemy.types import TypeEngine
 from app.storage.texts import storable
 
 # The newest of app/storage/migrations/versions, which make these tables.
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 
 metadata: Final = MetaData()
 
@@ -63,6 +64,47 @@ users = Table(
     Column("identifier", Word(), nullable=False, unique=True),
     Column("metadata", JSON, nullable=False),
     Column("created_at", Word(40), nullable=False),
+    # A token that was signed for another version is good no more: "log out everywhere" adds one.
+    Column("token_version", Integer, nullable=False, server_default="0"),
+)
+
+# Who signs in with a password.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("user_id", Word(36), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Word(), nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Word(16), nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("created_at", Word(40), nullable=False),
+    Column("password_changed_at", Word(40), nullable=False),
+)
+
+# Personal links, which open a visitor's history in another browser. The secret itself is kept nowhere.
+links = Table(
+    "links",
+    metadata,
+    Column("id", Word(36), primary_key=True),
+    Column("user_id", Word(36), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("secret_hash", Word(64), nullable=False, unique=True),
+    Column("created_at", Word(40), nullable=False),
+    Column("expires_at", Word(40), nullable=False),
+    Index("links_by_user", "user_id"),
+)
+
+# Browsers that show another visitor's history, because they were given its link.
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Word(36), primary_key=True),
+    # The name that the browser's own cookie leads to.
+    Column("identifier", Word(), nullable=False, unique=True),
+    Column("user_id", Word(36), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    # What the browser says it is, for its owner to tell it from others.
+    Column("name", Text, nullable=False),
+    Column("joined_at", Word(40), nullable=False),
+    Index("devices_by_user", "user_id"),
 )
 
 threads = Table(
@@ -131,4 +173,31 @@ feedback = Table(
     Column("comment", Text),
     Column("created_at", Word(40), nullable=False),
     Index("feedback_by_thread", "thread_id"),
+)
+
+# One row for each reply, without a word of what was said: what /api/stats and the dashboard count.
+requests = Table(
+    "requests",
+    metadata,
+    Column("position", _POSITION, primary_key=True, autoincrement=True),
+    Column("id", Word(36), nullable=False, unique=True),
+    Column("finished_at", Word(40), nullable=False),
+    # The page, or which API.
+    Column("source", Word(40), nullable=False),
+    Column("engine", Word(40)),
+    Column("model", Word()),
+    Column("outcome", Word(16), nullable=False),
+    # The kind of error, if it failed.
+    Column("error", Word(80)),
+    Column("total_seconds", Float, nullable=False),
+    Column("queue_seconds", Float, nullable=False),
+    Column("first_token_seconds", Float),
+    Column("load_seconds", Float, nullable=False),
+    Column("prompt_seconds", Float, nullable=False),
+    Column("generation_seconds", Float, nullable=False),
+    Column("prompt_tokens", Integer),
+    Column("cached_tokens", Integer),
+    Column("reply_tokens", Integer, nullable=False),
+    Column("left_out", Integer, nullable=False),
+    Index("requests_by_time", "finished_at"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from sqlalchemy import select, update
@@ -65,4 +65,4 @@ async def _merge(connection: AsyncConnection, identifier: str, metadata: Mapping
     merged = known.metadata | added
     if merged != known.metadata:
         await connection.execute(update(users).where(users.c.id == known.id).values(metadata=merged))
-    return Visitor(known.id, identifier, merged, known.created_at)
+    return replace(known, metadata=merged)

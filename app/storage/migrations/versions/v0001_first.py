@@ -5,19 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from app.storage.migrations.columns import position, word
+
 revision = "0001"
 down_revision = None
-
-
-def _word(length: int | None = None) -> sa.types.TypeEngine[str]:
-    """Text that is compared byte by byte; SQLite's columns tell a length, and no database checks it."""
-    short = sa.Text() if length is None else sa.String(length)
-    return short.with_variant(sa.Text(collation="C"), "postgresql")
-
-
-def _position() -> sa.Column[int]:
-    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    return sa.Column("position", number, primary_key=True, autoincrement=True)
 
 
 def upgrade() -> None:
@@ -25,61 +16,61 @@ def upgrade() -> None:
     op.bulk_insert(version, [{"version": 1}])
     op.create_table(
         "users",
-        sa.Column("id", _word(36), primary_key=True),
-        sa.Column("identifier", _word(), nullable=False, unique=True),
+        sa.Column("id", word(36), primary_key=True),
+        sa.Column("identifier", word(), nullable=False, unique=True),
         sa.Column("metadata", sa.JSON, nullable=False),
-        sa.Column("created_at", _word(40), nullable=False),
+        sa.Column("created_at", word(40), nullable=False),
     )
     op.create_table(
         "threads",
-        sa.Column("id", _word(36), primary_key=True),
-        sa.Column("user_id", _word(36), sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("id", word(36), primary_key=True),
+        sa.Column("user_id", word(36), sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
         sa.Column("name", sa.Text),
         sa.Column("metadata", sa.JSON, nullable=False),
         sa.Column("tags", sa.JSON),
-        sa.Column("created_at", _word(40), nullable=False),
-        sa.Column("updated_at", _word(40), nullable=False),
+        sa.Column("created_at", word(40), nullable=False),
+        sa.Column("updated_at", word(40), nullable=False),
     )
     op.create_index("threads_by_user", "threads", ["user_id", "updated_at"])
     op.create_table(
         "deleted_threads",
-        sa.Column("id", _word(36), primary_key=True),
-        sa.Column("deleted_at", _word(40), nullable=False),
+        sa.Column("id", word(36), primary_key=True),
+        sa.Column("deleted_at", word(40), nullable=False),
     )
     op.create_table(
         "steps",
-        _position(),
-        sa.Column("id", _word(36), nullable=False, unique=True),
-        sa.Column("thread_id", _word(36), sa.ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("parent_id", _word(36)),
-        sa.Column("type", _word(40), nullable=False),
+        position(),
+        sa.Column("id", word(36), nullable=False, unique=True),
+        sa.Column("thread_id", word(36), sa.ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("parent_id", word(36)),
+        sa.Column("type", word(40), nullable=False),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("input", sa.Text, nullable=False),
         sa.Column("output", sa.Text, nullable=False),
         sa.Column("is_error", sa.Boolean, nullable=False),
         sa.Column("metadata", sa.JSON, nullable=False),
         sa.Column("display", sa.JSON, nullable=False),
-        sa.Column("created_at", _word(40)),
-        sa.Column("started_at", _word(40)),
-        sa.Column("ended_at", _word(40)),
+        sa.Column("created_at", word(40)),
+        sa.Column("started_at", word(40)),
+        sa.Column("ended_at", word(40)),
     )
     op.create_index("steps_by_thread", "steps", ["thread_id", "position"])
     op.create_table(
         "elements",
-        _position(),
-        sa.Column("id", _word(36), nullable=False, unique=True),
-        sa.Column("thread_id", _word(36), sa.ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("step_id", _word(36)),
+        position(),
+        sa.Column("id", word(36), nullable=False, unique=True),
+        sa.Column("thread_id", word(36), sa.ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("step_id", word(36)),
         sa.Column("content", sa.JSON, nullable=False),
     )
     op.create_index("elements_by_thread", "elements", ["thread_id", "position"])
     op.create_table(
         "feedback",
-        sa.Column("id", _word(36), primary_key=True),
-        sa.Column("thread_id", _word(36), sa.ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
-        sa.Column("step_id", _word(36), sa.ForeignKey("steps.id", ondelete="CASCADE"), nullable=False, unique=True),
+        sa.Column("id", word(36), primary_key=True),
+        sa.Column("thread_id", word(36), sa.ForeignKey("threads.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("step_id", word(36), sa.ForeignKey("steps.id", ondelete="CASCADE"), nullable=False, unique=True),
         sa.Column("value", sa.Integer, nullable=False),
         sa.Column("comment", sa.Text),
-        sa.Column("created_at", _word(40), nullable=False),
+        sa.Column("created_at", word(40), nullable=False),
     )
     op.create_index("feedback_by_thread", "feedback", ["thread_id"])
