@@ -244,6 +244,7 @@ async def test_the_tables_of_a_newer_version_are_left_alone(database: Database, 
         await Database(database_url).open()
 
 
+@pytest.mark.parametrize("old", OLD[:1], indirect=True)
 async def test_old_tables_of_an_unknown_version_are_left_alone(old: Path) -> None:
     await break_tables(f"sqlite+aiosqlite:///{old}/chat.db", "UPDATE schema_version SET version = 7")
     before = schema(old / "chat.db")
