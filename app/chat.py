@@ -5,9 +5,10 @@ message, options -> admission (queue) -> context window -> engine -> stream of e
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -18,17 +19,29 @@ from app.engines.base import (
     CompletionRequest,
     Delta,
     Done,
+    Embeddings,
     Engine,
     FinishReason,
     GenerationOptions,
     Loading,
     ModelInfo,
     Reading,
+    ToolCall,
+    ToolCalls,
     Usage,
 )
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
-from app.errors import ChatError, EmptyMessage, EngineError, MessageTooLarge, NoModel, PromptTooLong, Stopping
+from app.errors import (
+    ChatError,
+    EmptyMessage,
+    EngineError,
+    MessageTooLarge,
+    NoModel,
+    PromptTooLong,
+    Stopping,
+    Unsupported,
+)
 from app.history import Prompt, SessionHistory, StoredMessage
 from app.metrics import Outcome, ReplyMetrics
 from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
@@ -58,7 +71,7 @@ class Finished:
     finish_reason: FinishReason
 
 
-Event = Waiting | Loading | Reading | Delta | Finished
+Event = Waiting | Loading | Reading | Delta | ToolCalls | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +82,15 @@ class ReplyOptions:
         model: a model's id, name or alias.
         system: the system prompt; empty: none.
         generation: how the reply is sampled.
+        strict: the model reads the whole conversation; one that does not fit is refused, not cut.
+        raw: the question is the prompt as it stands, without the model's chat template.
     """
 
     model: str
     system: str = ""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
+    strict: bool = False
+    raw: bool = False
 
 
 class ChatTurn:
@@ -85,7 +102,8 @@ class ChatTurn:
         model: which model answers; None until it is known.
         fallback_from: the model that was asked first and failed, when FALLBACK_MODEL answers in its place.
         text, reasoning: what has come so far.
-        left_out: turns of the conversation that the model no longer reads.
+        tool_calls: functions that the model asked for.
+        left_out: turns of the conversation that the model no longer reads; `left_out_messages`: messages of them.
         newly_left_out: whether this turn is the first without some of them.
         error: why the turn failed, if it did.
         metrics: set when the turn has ended, whichever way.
@@ -105,7 +123,9 @@ class ChatTurn:
         self.fallback_from: ModelInfo | None = None
         self.text = ""
         self.reasoning = ""
+        self.tool_calls: tuple[ToolCall, ...] = ()
         self.left_out = 0
+        self.left_out_messages = 0
         self.newly_left_out = False
         self.finish_reason: FinishReason | None = None
         self.error: ChatError | None = None
@@ -131,7 +151,8 @@ class ChatTurn:
         outcome: Outcome = "stopped"
         try:
             self._check()
-            self._history.ask(self.question)
+            if self._history.last is None or self._history.last.question is not self.question:
+                self._history.ask(self.question)
             async with aclosing(self._answer()) as events:
                 async for event in events:
                     yield event
@@ -149,7 +170,7 @@ class ChatTurn:
     def _check(self) -> None:
         self.question.text = readable(self.question.text)
         size = len(self.question.text.encode("utf-8", "replace"))
-        if not self.question.text.strip():
+        if not self.question.counted.strip():
             raise EmptyMessage
         if size > self._chat.max_message_bytes:
             raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
@@ -195,6 +216,7 @@ class ChatTurn:
 
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
+        self._check_features(engine, model)
         ticket = self._chat.queue_of(engine).join()
         try:
             async with aclosing(ticket.wait()) as places:
@@ -208,6 +230,16 @@ class ChatTurn:
         finally:
             ticket.leave()
 
+    def _check_features(self, engine: Engine, model: ModelInfo) -> None:
+        if not model.can_chat:
+            raise Unsupported(parameter="messages", model=model.name, engine=engine.label)
+        wanted = self._options.generation.features() | ({"raw"} if self._options.raw else set())
+        missing = sorted(wanted - engine.features)
+        if "tools" in wanted and model.can_use_tools is False:
+            missing.insert(0, "tools")
+        if missing:
+            raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
+
     async def _complete(self, engine: Engine, model: ModelInfo) -> AsyncGenerator[Event, None]:
         """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
         for attempt in range(_CUTS):
@@ -217,6 +249,8 @@ class ChatTurn:
                     async for event in events:
                         if isinstance(event, Delta):
                             self._add(event)
+                        if isinstance(event, ToolCalls):
+                            self._call(event)
                         if isinstance(event, Done):
                             self._done(prompt, model, event)
                             yield Finished(event.finish_reason)
@@ -225,7 +259,7 @@ class ChatTurn:
                 return
             except PromptTooLong as problem:
                 self._learn(prompt, model, problem.tokens)
-                if attempt == _CUTS - 1 or problem.tokens <= 0:
+                if attempt == _CUTS - 1 or problem.tokens <= 0 or self._options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
 
@@ -239,8 +273,13 @@ class ChatTurn:
 
         self._estimate = estimate
         base = estimate(self._options.system) if self._options.system else MESSAGE_OVERHEAD
+        if generation.tools:
+            base += estimate(json.dumps(generation.tools, ensure_ascii=False))
         budget = Budget.of(context, generation.max_tokens, base, self._chat.window_low)
-        prompt = self._prompt = self._history.prompt(self._options.system, model.id, budget, estimate)
+        prompt = self._prompt = self._history.prompt(
+            self._options.system, model.id, budget, estimate, strict=self._options.strict
+        )
+        self.left_out_messages = prompt.left_out
         self.newly_left_out = prompt.window.first > self._history.seen_left_out
         self.left_out = self._history.seen_left_out = prompt.window.first
         return prompt, CompletionRequest(
@@ -254,6 +293,7 @@ class ChatTurn:
             context_length=context,
             conversation=self._history.conversation,
             expected_prompt_tokens=prompt.window.tokens,
+            raw=self._options.raw,
         )
 
     async def _counts(self, engine: Engine, model: ModelInfo) -> dict[str, int]:
@@ -266,13 +306,21 @@ class ChatTurn:
         return counts
 
     def _add(self, delta: Delta) -> None:
-        if self._first is None:
-            self._first = self._chat.clock()
-        self._deltas += 1
+        self._come()
         if delta.kind == "reasoning":
             self.reasoning += delta.text
         else:
             self.text += delta.text
+
+    def _call(self, asked: ToolCalls) -> None:
+        self._come()
+        self.tool_calls += asked.calls
+
+    def _come(self) -> None:
+        """Something has come from the model."""
+        if self._first is None:
+            self._first = self._chat.clock()
+        self._deltas += 1
 
     def _done(self, prompt: Prompt, model: ModelInfo, done: Done) -> None:
         self._usage = done.usage
@@ -291,11 +339,11 @@ class ChatTurn:
         usage = self._usage
         model_id = self.model.id if self.model else self._options.model
         tokens: dict[str, int] = {}
-        # With reasoning in it, the engine's count says nothing about the answer alone.
-        if usage and usage.reply_tokens and not self.reasoning:
+        # With reasoning or calls in it, the engine's count says nothing about the answer alone.
+        if usage and usage.reply_tokens and not self.reasoning and not self.tool_calls:
             tokens[model_id] = usage.reply_tokens
         if self.text:
-            self.answer = StoredMessage(self.answer_id, self.text, tokens)
+            self.answer = StoredMessage(self.answer_id, self.text, tokens, "assistant")
             self._history.answer(self.question.id, self.answer)
         self.metrics = self._measure(outcome)
         code = f" {self.error.code}" if self.error else ""
@@ -389,6 +437,30 @@ class Chat:
             options: model, system prompt, sampling.
         """
         return ChatTurn(self, history, question, answer_id, options)
+
+    async def embed(self, model: str, texts: Sequence[str]) -> tuple[ModelInfo, Embeddings]:
+        """Vectors of texts, in a slot of the engine like every reply.
+
+        Args:
+            model: a model's id, name or alias.
+
+        Raises:
+            ChatError: it failed, the model cannot embed, or the queue is full.
+        """
+        if self.stopping:
+            raise Stopping
+        found = await self.catalog.find(model)
+        engine = self.catalog.engine_of(found)
+        if not found.can_embed:
+            raise Unsupported(parameter="input", model=found.name, engine=engine.label)
+        ticket = self.queue_of(engine).join()
+        try:
+            async with aclosing(ticket.wait()) as places:
+                async for _ in places:
+                    pass
+            return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
+        finally:
+            ticket.leave()
 
     def queue_of(self, engine: Engine) -> Queue:
         """The queue in front of an engine."""

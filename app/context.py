@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import MessageTooLong
+from app.errors import ConversationTooLong, MessageTooLong
 
 # An ordinary next message is taken to need at most this share of the room for a conversation.
 _NEXT_MESSAGE_SHARE: Final = 8
@@ -139,6 +139,18 @@ def window(turns: Sequence[TurnTokens], question: int, budget: Budget, start: Wa
         first, used = _drop(turns, first, len(turns), used, budget.low - question)
     prompt = budget.base + used + question
     return Window(first, prompt, budget.context - prompt)
+
+
+def whole(turns: Sequence[TurnTokens], question: int, budget: Budget) -> Window:
+    """The window of a conversation that must not be cut.
+
+    Raises:
+        ConversationTooLong: it does not fit.
+    """
+    used = sum(turn.total for turn in turns) + question
+    if used > budget.high:
+        raise ConversationTooLong(tokens=used, limit=budget.high)
+    return Window(0, budget.base + used, budget.context - budget.base - used)
 
 
 def _drop(turns: Sequence[TurnTokens], first: int, end: int, used: int, limit: int) -> tuple[int, int]:

@@ -4,7 +4,9 @@ ChatError                     anything a user is told about
 ├── InputError                the request itself; asking again unchanged will not help
 │   ├── EmptyMessage
 │   ├── MessageTooLarge       more bytes than MAX_MESSAGE_BYTES
-│   └── MessageTooLong        more tokens than the model can read
+│   ├── MessageTooLong        more tokens than the model can read
+│   ├── ConversationTooLong   the same for a conversation that must not be cut
+│   └── Unsupported           this model or its engine cannot do what was asked
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
 ├── Busy                      the queue is full
@@ -92,6 +94,32 @@ class MessageTooLong(InputError):
             "В сообщении около {tokens:,} токенов, а модель может прочитать за раз не больше {limit:,}. "
             "Сократите его или отправьте частями."
         ),
+    }
+
+
+class ConversationTooLong(InputError):
+    """Facts: `tokens` of the conversation and the `limit` that the model leaves for it."""
+
+    code = "context_length_exceeded"
+    sentences = {
+        "en": (
+            "This conversation has about {tokens:,} tokens; this model can read at most {limit:,} at once. "
+            "Shorten it, or let older messages be left out."
+        ),
+        "ru": (
+            "В беседе около {tokens:,} токенов, а модель может прочитать за раз не больше {limit:,}. "
+            "Сократите её или разрешите не читать старые сообщения."
+        ),
+    }
+
+
+class Unsupported(InputError):
+    """Facts: `parameter`, by OpenAI's name; `model`; `engine`, its label."""
+
+    code = "unsupported_parameter"
+    sentences = {
+        "en": "`{model}` on {engine} cannot honour `{parameter}`. Leave it out, or choose another model.",
+        "ru": "`{model}` на {engine} не умеет `{parameter}`. Уберите этот параметр или выберите другую модель.",
     }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from app.context import Budget, TurnTokens, Walk, Window, walk, window
-from app.engines.base import ChatMessage
+from app.context import Budget, TurnTokens, Walk, Window, walk, whole, window
+from app.engines.base import ChatMessage, Role, ToolCall
 
 
 @dataclass(slots=True)
@@ -17,19 +17,72 @@ class StoredMessage:
         id: the page's or the API's own.
         text: what was written; of a reply the answer alone, without its reasoning.
         tokens: its size by model id, where an engine has told it.
+        role: who wrote it.
+        tool_calls, tool_call_id, tool_name: as in `ChatMessage`.
     """
 
     id: str
     text: str
     tokens: dict[str, int] = field(default_factory=dict)
+    role: Role = "user"
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+    @property
+    def counted(self) -> str:
+        """All of it that a model reads, for an estimate of its size."""
+        return self.text + "".join(f"{call.name}{call.arguments}" for call in self.tool_calls)
+
+    def as_read(self) -> ChatMessage:
+        """The message as a model reads it."""
+        return ChatMessage(self.role, self.text, self.tool_calls, self.tool_call_id, self.tool_name)
 
 
 @dataclass(slots=True)
 class Turn:
-    """A question and what was answered; no answer yet, or none came: the model does not read this turn."""
+    """A question and what was answered.
+
+    Attributes:
+        answer: None: not yet, or none came.
+        between: what was said after the question and before the answer: functions that the model asked for and what
+            they returned. Only programs have such turns.
+    """
 
     question: StoredMessage
     answer: StoredMessage | None = None
+    between: tuple[StoredMessage, ...] = ()
+
+    @property
+    def asked(self) -> tuple[StoredMessage, ...]:
+        """What the model reads before it answers."""
+        return (self.question, *self.between)
+
+    @property
+    def messages(self) -> tuple[StoredMessage, ...]:
+        """All of it that the model reads in later turns: nothing of a question that nobody answered."""
+        if self.answer is not None:
+            return (*self.asked, self.answer)
+        return self.asked if self.between or self.question.role != "user" else ()
+
+
+def turns_of(messages: Sequence[StoredMessage]) -> list[Turn]:
+    """Messages in any order of roles as turns. The last turn is the one to be answered: it has no answer yet.
+
+    A turn begins with a user's message that does not follow another user's; what the assistant said last in it is its
+    answer.
+    """
+    groups: list[list[StoredMessage]] = []
+    for message in messages:
+        if not groups or (message.role == "user" and groups[-1][-1].role != "user"):
+            groups.append([])
+        groups[-1].append(message)
+    turns = []
+    for number, (question, *rest) in enumerate(groups, 1):
+        answered = number < len(groups) and bool(rest) and rest[-1].role == "assistant" and not rest[-1].tool_calls
+        answer = rest.pop() if answered else None
+        turns.append(Turn(question, answer, tuple(rest)))
+    return turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +91,14 @@ class Prompt:
 
     Attributes:
         messages: the model reads them, oldest first.
+        left_out: how many messages of the conversation it does not read any more.
         window: the cut.
         stored: the messages of the conversation in the window, in order, the new question last.
         base: tokens of the system prompt and the template, as counted in the window.
     """
 
     messages: tuple[ChatMessage, ...]
+    left_out: int
     window: Window
     stored: tuple[StoredMessage, ...]
     base: int
@@ -98,7 +153,9 @@ class SessionHistory:
             del sizes[index:]
         self._walks = {model: kept for model, kept in self._walks.items() if kept[1].turns <= index}
 
-    def prompt(self, system: str, model_id: str, budget: Budget, estimate: Callable[[str], int]) -> Prompt:
+    def prompt(
+        self, system: str, model_id: str, budget: Budget, estimate: Callable[[str], int], *, strict: bool = False
+    ) -> Prompt:
         """The prompt for the last question, which has no answer yet.
 
         Args:
@@ -106,37 +163,36 @@ class SessionHistory:
             model_id: whose counts are used.
             budget: how the context is shared out.
             estimate: tokens of a message that this model has not counted yet.
+            strict: the conversation is read whole or not at all.
 
         Raises:
             MessageTooLong: the question alone does not fit.
+            ConversationTooLong: `strict`, and the conversation does not fit.
         """
-        question = self._turns[-1].question
+        asked = self._turns[-1].asked
+        size = sum(_size(message, model_id, estimate) for message in asked)
         sizes = self._sizes_of(model_id, estimate)
-        known, at = self._walks.get(model_id, (budget, Walk()))
-        at = walk(sizes, budget, at if known == budget else None)
-        self._walks[model_id] = (budget, at)
-        cut = window(sizes, _size(question, model_id, estimate), budget, at)
-        stored = [
-            message
-            for turn in self._turns[cut.first : -1]
-            if turn.answer is not None
-            for message in (turn.question, turn.answer)
-        ]
-        roles = [ChatMessage("system", system)] if system else []
-        roles += [ChatMessage("assistant" if i % 2 else "user", message.text) for i, message in enumerate(stored)]
-        roles.append(ChatMessage("user", question.text))
-        return Prompt(tuple(roles), cut, (*stored, question), budget.base)
+        if strict:
+            cut = whole(sizes, size, budget)
+        else:
+            known, at = self._walks.get(model_id, (budget, Walk()))
+            at = walk(sizes, budget, at if known == budget else None)
+            self._walks[model_id] = (budget, at)
+            cut = window(sizes, size, budget, at)
+        stored = [message for turn in self._turns[cut.first : -1] for message in turn.messages]
+        stored += asked
+        messages = [ChatMessage("system", system)] if system else []
+        messages += [message.as_read() for message in stored]
+        left_out = sum(len(turn.messages) for turn in self._turns[: cut.first])
+        return Prompt(tuple(messages), left_out, cut, tuple(stored), budget.base)
 
     def _sizes_of(self, model_id: str, estimate: Callable[[str], int]) -> list[TurnTokens]:
         """Sizes of all turns but the last. Only turns that are new since the last call are looked at."""
         sizes = self._sizes.setdefault(model_id, [])
         for turn in self._turns[len(sizes) : -1]:
-            answered = turn.answer is not None
-            sizes.append(
-                TurnTokens(_size(turn.question, model_id, estimate), _size(turn.answer, model_id, estimate))
-                if answered and turn.answer is not None
-                else TurnTokens(0, 0)
-            )
+            read = [_size(message, model_id, estimate) for message in turn.messages]
+            answer = read.pop() if turn.answer is not None else 0
+            sizes.append(TurnTokens(sum(read), answer))
         return sizes
 
     def learn(
@@ -155,11 +211,11 @@ class SessionHistory:
         """
         new = [message for message in prompt.stored if model_id not in message.tokens]
         left = exact - prompt.base - sum(m.tokens[model_id] for m in prompt.stored if model_id in m.tokens)
-        guesses = [estimate(message.text) for message in new]
-        whole = sum(guesses)
+        guesses = [estimate(message.counted) for message in new]
+        together = sum(guesses)
         for message, guess in zip(new, guesses, strict=True):
-            share = max(round(left * guess / whole), 1) if whole else 1
-            left, whole = left - share, whole - guess
+            share = max(round(left * guess / together), 1) if together else 1
+            left, together = left - share, together - guess
             message.tokens[model_id] = share
         if len(new) > 1 or (new and new[0] is not prompt.stored[-1]):
             # Older turns had been estimated: their sizes are read anew, and the walk over them starts again.
@@ -169,4 +225,4 @@ class SessionHistory:
 
 
 def _size(message: StoredMessage, model_id: str, estimate: Callable[[str], int]) -> int:
-    return message.tokens.get(model_id) or estimate(message.text)
+    return message.tokens.get(model_id) or estimate(message.counted)

@@ -2,28 +2,57 @@
 
 An engine is asked for a completion and answers with a stream of events, in this order:
 
-    Loading*  Reading*  Delta*  Done        or an EngineError raised at any point
+    Loading*  Reading*  (Delta | ToolCalls)*  Done        or an EngineError raised at any point
 
 Closing the stream (`aclose()`, or cancelling the task that reads it) ends the engine's work at once, in every phase.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 DeltaKind = Literal["answer", "reasoning"]
-FinishReason = Literal["stop", "length", "repetition"]
+FinishReason = Literal["stop", "length", "repetition", "tool_calls"]
+# What not every engine can honour; each is a field of GenerationOptions, or a value of one.
+Feature = Literal[
+    "stop", "seed", "presence_penalty", "frequency_penalty", "json_object", "json_schema", "tools", "tool_choice", "raw"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model asks for. `arguments` is JSON as text, as in OpenAI's API."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message as a model reads it."""
+    """One message as a model reads it.
+
+    Attributes:
+        tool_calls: of an assistant's message: the functions that it asked for.
+        tool_call_id, tool_name: of a tool's message: which call it answers, and of which function.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFormat:
+    """The reply is to be JSON: any object (`schema` None), or what a JSON Schema describes."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +64,39 @@ class GenerationOptions:
         top_p: share of probability mass sampled from, in (0, 1].
         max_tokens: upper bound of the reply, in tokens, reasoning included; always sent.
         think: ask for reasoning; only ever true for a model whose `ModelInfo.can_think` is true.
+        stop: texts at which the reply ends; they are not part of it.
+        seed: for the same reply again; None: another each time.
+        presence_penalty, frequency_penalty: -2 to 2, OpenAI's; 0: off.
+        json: the form of the reply; None: free text.
+        tools: functions that the model may ask for, as OpenAI's API describes them.
+        tool_choice: OpenAI's; None: the model's own choice.
     """
 
     temperature: float = 0.2
     top_p: float = 0.9
     max_tokens: int = 1024
     think: bool = False
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    json: JsonFormat | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+
+    def features(self) -> frozenset[Feature]:
+        """What an engine must be able to do to honour these options."""
+        wanted: dict[Feature, bool] = {
+            "stop": bool(self.stop),
+            "seed": self.seed is not None,
+            "presence_penalty": bool(self.presence_penalty),
+            "frequency_penalty": bool(self.frequency_penalty),
+            "json_object": self.json is not None and self.json.schema is None,
+            "json_schema": self.json is not None and self.json.schema is not None,
+            "tools": bool(self.tools),
+            "tool_choice": bool(self.tools) and self.tool_choice not in (None, "auto", "none"),
+        }
+        return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +110,10 @@ class ModelInfo:
         parameters: as the engine words it, e.g. `2.6B`.
         context_length: the most tokens of prompt and reply together that it can take; None: not known.
         context_fixed: the server has set its context length, NUM_CTX has no say.
+        can_chat: whether it can hold a conversation.
         can_think: whether it can produce reasoning before its answer.
+        can_embed: whether it makes vectors of texts.
+        can_use_tools: whether it can ask for functions; None: not known, so it may be tried.
         loaded: whether it is in memory now, if known.
     """
 
@@ -66,7 +125,10 @@ class ModelInfo:
     quantization: str = ""
     context_length: int | None = None
     context_fixed: bool = False
+    can_chat: bool = True
     can_think: bool = False
+    can_embed: bool = False
+    can_use_tools: bool | None = False
     loaded: bool | None = None
 
     @property
@@ -81,10 +143,12 @@ class CompletionRequest:
 
     Attributes:
         model: the engine's own name of the model.
-        messages: system (optional, first), then user and assistant in turns, the newest last.
+        messages: system (optional, first), then user and assistant in turns, the newest last. An assistant's message
+            at the end is gone on with.
         context_length: tokens of prompt and reply together (num_ctx).
         conversation: names the conversation, so that an engine can find the key-value cache of its last turn.
         expected_prompt_tokens: an estimate for progress and time limits; 0 when unknown.
+        raw: the one message's text is the prompt as it stands, without the chat template.
     """
 
     model: str
@@ -93,6 +157,7 @@ class CompletionRequest:
     context_length: int
     conversation: str | None = None
     expected_prompt_tokens: int = 0
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +187,21 @@ class Delta:
 
     text: str
     kind: DeltaKind = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Functions that the model asks for, each complete."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A vector for each text, in their order; `prompt_tokens` of all texts together, None when not counted."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +239,7 @@ class Progress:
     total: int | None
 
 
-EngineEvent = Loading | Reading | Delta | Done
+EngineEvent = Loading | Reading | Delta | ToolCalls | Done
 
 
 class Engine(Protocol):
@@ -169,6 +249,7 @@ class Engine(Protocol):
         name: lower-case, the first part of every model id: `ollama`, `vllm`, `transformers`.
         label: what a user reads: `Ollama`, `vLLM`, `llama.cpp`, `transformers`.
         slots: how many completions it works on at once.
+        features: what it can honour of what not every engine can.
     """
 
     @property
@@ -180,8 +261,11 @@ class Engine(Protocol):
     @property
     def slots(self) -> int: ...
 
+    @property
+    def features(self) -> frozenset[Feature]: ...
+
     async def models(self) -> Sequence[ModelInfo]:
-        """The models it offers now. Raises EngineError when it cannot be asked."""
+        """The models it offers now, those that only embed among them. Raises EngineError when it cannot be asked."""
         ...
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
@@ -190,6 +274,10 @@ class Engine(Protocol):
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """Tokens of `text` by the model's own tokenizer, or None where it cannot be asked cheaply."""
+        ...
+
+    async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+        """A vector for each text. Raises EngineError; a text longer than the context is refused, never cut."""
         ...
 
     async def load(self, model: str, context_length: int) -> None:

@@ -55,11 +55,16 @@ class Catalog:
 
     @property
     def known(self) -> tuple[ModelInfo, ...]:
-        """The models as last listed, without asking anybody."""
-        return self._models
+        """The models that can chat, as last listed, without asking anybody."""
+        return tuple(model for model in self._models if model.can_chat)
 
     async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
-        """All models, from the kept list unless it is too old or `fresh` is wanted."""
+        """All models that can chat, from the kept list unless it is too old or `fresh` is wanted."""
+        await self.everything(fresh=fresh)
+        return self.known
+
+    async def everything(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
+        """As `models`, with those that only embed."""
         asked_at = self._clock()
         async with self._reading:
             age = None if self._read_at is None else self._clock() - self._read_at
@@ -108,9 +113,9 @@ class Catalog:
             EngineError: the engine that has it does not answer.
             UnknownModel: there is none.
         """
-        found = self._match(name, await self.models())
+        found = self._match(name, await self.everything())
         if found is None:
-            found = self._match(name, await self.models(fresh=True))
+            found = self._match(name, await self.everything(fresh=True))
         if found is None:
             engine = self._known_engines.get(self._aliases.get(name, name))
             if engine in self.problems:
@@ -139,7 +144,9 @@ class Catalog:
             (
                 model
                 for model in models
-                if model.engine == engine and model.name.rpartition("/")[2].lower().startswith(family.lower())
+                if model.engine == engine
+                and model.can_chat
+                and model.name.rpartition("/")[2].lower().startswith(family.lower())
             ),
             None,
         )

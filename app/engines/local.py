@@ -14,14 +14,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from app.engines.base import CompletionRequest, Delta, Done, EngineEvent, Loading, ModelInfo, Reading
+from app.engines.base import (
+    CompletionRequest,
+    Delta,
+    Done,
+    Embeddings,
+    EngineEvent,
+    Feature,
+    Loading,
+    ModelInfo,
+    Reading,
+)
 from app.engines.hub import Hub
 from app.engines.local_errors import LABEL, work_failure
 from app.engines.local_files import read_files
 from app.engines.local_loading import load_model, release
 from app.engines.local_model import Cancelled, LocalModel
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, EngineFailed, EngineSilent, ModelMissing, OutOfMemory
+from app.errors import EngineError, EngineFailed, EngineRefused, EngineSilent, ModelMissing, OutOfMemory
 
 GUIDE: Final = "guide"
 
@@ -42,6 +52,7 @@ class LocalEngine:
     """
 
     name: Final = "transformers"
+    features: Final[frozenset[Feature]] = frozenset()
     label: Final = LABEL
     slots: Final = 1
 
@@ -86,6 +97,10 @@ class LocalEngine:
         """By the model's own tokenizer, once it is loaded."""
         loaded = self._models.get(model)
         return None if loaded is None else await asyncio.to_thread(loaded.count, text)
+
+    async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+        """See `Engine.embed`."""
+        raise EngineRefused(engine=self.label, detail="it makes no embeddings")
 
     async def load(self, model: str, context_length: int) -> None:
         """See `Engine.load`. The context length makes no difference here: a cache grows with its conversation."""

@@ -15,14 +15,14 @@ from typing import Final
 
 import httpx
 
-from app.engines.base import CompletionRequest, EngineEvent, Loading, ModelInfo, Progress, Reading
+from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature, Loading, ModelInfo, Progress, Reading
 from app.engines.ollama_errors import LABEL
 from app.engines.ollama_fit import check_fit
 from app.engines.ollama_http import OllamaHttp
 from app.engines.ollama_memory import Load, Memory
 from app.engines.ollama_protocol import PullReader, ReplyReader, Running, Show, Tags, Version, answer, full_name
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut
+from app.errors import EngineError, EngineFailed, EngineRefused, EngineSilent, EngineUnreachable, StreamCut
 
 # What is only good to know before a reply must not keep it waiting. In seconds.
 _ASIDE_SECONDS: Final = 1.0
@@ -47,6 +47,7 @@ class OllamaEngine:
     """
 
     name: Final = "ollama"
+    features: Final[frozenset[Feature]] = frozenset()
     label: Final = LABEL
 
     def __init__(
@@ -106,6 +107,10 @@ class OllamaEngine:
     async def count_tokens(self, model: str, text: str) -> int | None:
         """None: Ollama has no endpoint that counts."""
         return None
+
+    async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+        """See `Engine.embed`."""
+        raise EngineRefused(engine=self.label, detail="it makes no embeddings")
 
     async def load(self, model: str, context_length: int) -> None:
         """Bring the model into memory: a chat without messages, with the very options of all others.

@@ -15,13 +15,13 @@ from typing import Any, Final, Literal
 import httpx
 from pydantic import SecretStr
 
-from app.engines.base import CompletionRequest, EngineEvent, Loading, ModelInfo, Reading
+from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature, Loading, ModelInfo, Reading
 from app.engines.openai_errors import PromptLargerThan, Refusal, StillLoading, error_of
 from app.engines.openai_http import Json, OpenAIHttp
 from app.engines.openai_server import VLLM, ServerKind, chat_entries, kind_by_models, kind_by_props, model_of
 from app.engines.openai_stream import events_of
 from app.engines.speeds import Speed, SpeedBook
-from app.errors import EngineFailed, EngineSilent, PromptTooLong
+from app.errors import EngineFailed, EngineRefused, EngineSilent, PromptTooLong
 
 # Prompt reading may take this many times its expected time before the engine counts as silent.
 _READING_PATIENCE: Final = 3.0
@@ -43,6 +43,7 @@ class OpenAICompatibleEngine:
     """
 
     name: Final = "vllm"
+    features: Final[frozenset[Feature]] = frozenset()
 
     def __init__(
         self,
@@ -93,6 +94,10 @@ class OpenAICompatibleEngine:
         answer = await self._ask("POST", "/tokenize", {"content": text})
         tokens = None if isinstance(answer, Refusal) else answer.get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
+
+    async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+        """See `Engine.embed`."""
+        raise EngineRefused(engine=self.label, detail="it makes no embeddings")
 
     async def load(self, model: str, context_length: int) -> None:
         """Wait until the server has loaded its model, which it does by itself."""

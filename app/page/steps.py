@@ -10,6 +10,7 @@ from typing import Any, Final
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
+from app.engines.base import Role
 from app.history import SessionHistory, StoredMessage, Turn
 
 # Where a step's metadata holds what is ours.
@@ -81,7 +82,8 @@ def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple
     left_out = 0
     for step in steps:
         metadata = step.get("metadata") or {}
-        message = StoredMessage(step["id"], step.get("output") or "", dict(metadata.get(TOKENS) or {}))
+        role: Role = "assistant" if step["type"] == ANSWER_TYPE else "user"
+        message = StoredMessage(step["id"], step.get("output") or "", dict(metadata.get(TOKENS) or {}), role)
         if step["type"] == QUESTION_TYPE:
             turns.append(Turn(message))
             shown.append(TurnSteps(message.id))

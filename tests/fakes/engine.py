@@ -5,7 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from app.engines.base import CompletionRequest, Delta, Done, EngineEvent, ModelInfo, Reading, Usage
+from app.engines.base import (
+    CompletionRequest,
+    Delta,
+    Done,
+    Embeddings,
+    EngineEvent,
+    Feature,
+    ModelInfo,
+    Reading,
+    ToolCall,
+    ToolCalls,
+    Usage,
+)
 from app.errors import EngineError, PromptTooLong
 
 
@@ -13,7 +25,8 @@ class ScriptedEngine:
     """Counts tokens as words, and answers each request with the next reply of its script.
 
     Args:
-        replies: texts; an EngineError is raised instead of, or after, what came before it in the tuple.
+        replies: texts, and calls of functions after them; an EngineError is raised instead of, or after, what came
+            before it in the tuple.
         context: its context length in tokens; a longer prompt is refused with its exact size.
 
     Attributes:
@@ -22,7 +35,7 @@ class ScriptedEngine:
 
     def __init__(
         self,
-        *replies: str | EngineError | tuple[str | EngineError, ...],
+        *replies: str | EngineError | tuple[str | ToolCall | EngineError, ...],
         name: str = "ollama",
         models: Sequence[str] = ("gemma2:2b",),
         context: int = 4096,
@@ -41,6 +54,9 @@ class ScriptedEngine:
         self.go_on.set()
         self.problem: EngineError | None = None
         self.in_memory: set[str] | None = None
+        self.features: frozenset[Feature] = frozenset()
+        self.embeds = False
+        self.uses_tools: bool | None = False
 
     async def models(self) -> Sequence[ModelInfo]:
         if self.problem is not None:
@@ -51,10 +67,17 @@ class ScriptedEngine:
                 name,
                 context_length=self.context,
                 can_think=self.can_think,
+                can_embed=self.embeds,
+                can_use_tools=self.uses_tools,
                 loaded=None if self.in_memory is None else name in self.in_memory,
             )
             for name in self.names
         ]
+
+    async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+        """The number of words and of letters of each text."""
+        vectors = tuple((float(len(text.split())), float(len(text))) for text in texts)
+        return Embeddings(vectors, sum(len(text.split()) for text in texts))
 
     @staticmethod
     def size(request: CompletionRequest) -> int:
@@ -68,16 +91,21 @@ class ScriptedEngine:
             raise PromptTooLong(engine=self.label, tokens=tokens, limit=self.context)
         reply = self.replies.pop(0) if self.replies else "yes indeed"
         words = 0
+        called = False
         try:
             yield Reading(seconds_left=1.0)
             for part in reply if isinstance(reply, tuple) else (reply,):
                 if isinstance(part, EngineError):
                     raise part
+                if isinstance(part, ToolCall):
+                    yield ToolCalls((part,))
+                    called = True
+                    continue
                 for word in part.split(" "):
                     await self.go_on.wait()
                     yield Delta(word if words == 0 else f" {word}")
                     words += 1
-            yield Done("stop", Usage(tokens, words, 0.0, tokens / 100, words / 10))
+            yield Done("tool_calls" if called else "stop", Usage(tokens, words, 0.0, tokens / 100, words / 10))
         finally:
             self.closed += 1
 

@@ -9,10 +9,11 @@ from contextlib import aclosing
 import pytest
 
 from app.chat import Chat, ChatTurn, Event, Finished, ReplyOptions, Waiting, readable
-from app.engines.base import Delta, GenerationOptions, Reading
+from app.engines.base import ChatMessage, Delta, GenerationOptions, JsonFormat, Reading, ToolCall, ToolCalls
 from app.engines.catalog import Catalog
 from app.errors import (
     Busy,
+    ConversationTooLong,
     EmptyMessage,
     EngineFailed,
     EngineUnreachable,
@@ -20,8 +21,9 @@ from app.errors import (
     MessageTooLong,
     NoModel,
     StreamCut,
+    Unsupported,
 )
-from app.history import SessionHistory, StoredMessage
+from app.history import SessionHistory, StoredMessage, turns_of
 from app.tokens import TokenEstimator
 from tests.fakes.engine import ScriptedEngine
 
@@ -263,3 +265,107 @@ async def test_the_log_has_no_text_of_the_visitors(caplog: pytest.LogCaptureFixt
     await events_of(ask(chat_with(ScriptedEngine("secret reply")), SessionHistory("c"), "secret question"))
     assert "secret" not in caplog.text
     assert "CHAT ollama/gemma2:2b finished" in caplog.text
+
+
+def conversation(*said: tuple[str, str]) -> SessionHistory:
+    """Messages as a program sends them: role and text."""
+    messages = [StoredMessage(str(n), text, role=role) for n, (role, text) in enumerate(said)]  # type: ignore[arg-type]
+    return SessionHistory("c", turns_of(messages))
+
+
+def turn_of(chat: Chat, history: SessionHistory, options: ReplyOptions) -> ChatTurn:
+    assert history.last is not None
+    return chat.turn(history, history.last.question, "answer", options)
+
+
+async def test_a_conversation_is_read_as_a_program_sends_it_whatever_its_roles() -> None:
+    engine = ScriptedEngine("done")
+    said = (
+        ("assistant", "welcome"),
+        ("user", "one"),
+        ("user", "two"),
+        ("assistant", "both"),
+        ("system", "be brief"),
+        ("user", "and?"),
+    )
+    await events_of(turn_of(chat_with(engine), conversation(*said), ReplyOptions("gemma2:2b")))
+    assert [(message.role, message.content) for message in engine.requests[0].messages] == list(said)
+
+
+async def test_the_model_reads_which_functions_were_called_and_what_they_returned() -> None:
+    call = ToolCall("call_1", "weather", '{"town": "Kazan"}')
+    messages = [
+        StoredMessage("q", "weather?"),
+        StoredMessage("a", "", role="assistant", tool_calls=(call,)),
+        StoredMessage("t", "5 C", role="tool", tool_call_id="call_1", tool_name="weather"),
+    ]
+    engine = ScriptedEngine("cold")
+    engine.features, engine.uses_tools = frozenset({"tools"}), True
+    options = ReplyOptions("gemma2:2b", generation=GenerationOptions(tools=({"type": "function"},)))
+    history = SessionHistory("c", turns_of(messages))
+    await events_of(turn_of(chat_with(engine), history, options))
+    assert engine.requests[0].messages == (
+        ChatMessage("user", "weather?"),
+        ChatMessage("assistant", "", (call,)),
+        ChatMessage("tool", "5 C", (), "call_1", "weather"),
+    )
+
+
+async def test_a_call_of_a_function_is_an_event_and_no_answer() -> None:
+    call = ToolCall("call_1", "weather", "{}")
+    engine = ScriptedEngine((call,))
+    turn = ask(chat_with(engine), SessionHistory("c"), "weather?")
+    assert (await events_of(turn))[1:] == [ToolCalls((call,)), Finished("tool_calls")]
+    assert (turn.tool_calls, turn.answer) == ((call,), None)
+
+
+async def test_a_strict_conversation_is_read_whole_or_refused() -> None:
+    said = [(role, "word " * 30) for _ in range(6) for role in ("user", "assistant")]
+    engine = ScriptedEngine("yes", "yes")
+    chat = chat_with(engine, num_ctx=600)
+    turn = turn_of(chat, conversation(*said, ("user", "and?")), ReplyOptions("gemma2:2b"))
+    await events_of(turn)
+    assert turn.left_out_messages == 13 - len(engine.requests[0].messages) > 0
+    with pytest.raises(ConversationTooLong):
+        await events_of(turn_of(chat, conversation(*said, ("user", "and?")), ReplyOptions("gemma2:2b", strict=True)))
+    short = turn_of(chat, conversation(*said[:2], ("user", "and?")), ReplyOptions("gemma2:2b", strict=True))
+    await events_of(short)
+    assert len(engine.requests[-1].messages) == 3
+    assert short.left_out_messages == 0
+
+
+@pytest.mark.parametrize(
+    ("generation", "parameter"),
+    [
+        (GenerationOptions(stop=("x",)), "stop"),
+        (GenerationOptions(seed=0), "seed"),
+        (GenerationOptions(presence_penalty=1), "presence_penalty"),
+        (GenerationOptions(frequency_penalty=1), "frequency_penalty"),
+        (GenerationOptions(json=JsonFormat()), "json_object"),
+        (GenerationOptions(json=JsonFormat({})), "json_schema"),
+        (GenerationOptions(tools=({},)), "tools"),
+        (GenerationOptions(tools=({},), tool_choice="required"), "tools"),
+    ],
+)
+async def test_what_the_engine_cannot_honour_is_refused_before_it_is_asked(
+    generation: GenerationOptions, parameter: str
+) -> None:
+    engine = ScriptedEngine("yes")
+    chat = chat_with(engine)
+    turn = chat.turn(SessionHistory("c"), StoredMessage("q", "hi"), "a", ReplyOptions("gemma2:2b", "", generation))
+    with pytest.raises(Unsupported) as refused:
+        await events_of(turn)
+    assert refused.value.facts["parameter"] == parameter
+    assert engine.requests == []
+
+
+async def test_texts_are_embedded_in_a_slot_of_the_engine() -> None:
+    engine = ScriptedEngine()
+    chat = chat_with(engine)
+    with pytest.raises(Unsupported):
+        await chat.embed("gemma2:2b", ["a b"])
+    engine.embeds = True
+    await chat.catalog.everything(fresh=True)
+    model, found = await chat.embed("gemma2:2b", ["a b", "c"])
+    assert (model.name, found.vectors, found.prompt_tokens) == ("gemma2:2b", ((2.0, 3.0), (1.0, 1.0)), 3)
+    assert chat.queue_of(engine).serving == 0

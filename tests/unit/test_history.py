@@ -17,7 +17,7 @@ def conversation(turns: int) -> SessionHistory:
     history = SessionHistory("c")
     for n in range(turns):
         history.ask(StoredMessage(f"q{n}", f"question {n}"))
-        history.answer(f"q{n}", StoredMessage(f"a{n}", f"answer {n}"))
+        history.answer(f"q{n}", StoredMessage(f"a{n}", f"answer {n}", role="assistant"))
     return history
 
 
@@ -50,7 +50,7 @@ def test_an_edited_question_replaces_itself_and_all_that_came_after() -> None:
 def test_an_answer_to_a_question_that_was_edited_away_is_dropped() -> None:
     history = conversation(2)
     history.ask(StoredMessage("q0", "anew"))
-    history.answer("q1", StoredMessage("late", "late"))
+    history.answer("q1", StoredMessage("late", "late", role="assistant"))
     assert all(turn.answer is None for turn in history)
 
 
@@ -59,7 +59,7 @@ def test_the_engines_count_becomes_the_size_of_what_was_new() -> None:
     history.ask(StoredMessage("q0", "one two three"))
     prompt = history.prompt("", "m", BUDGET, words)
     assert history.learn(prompt, "m", 50, words) == [(prompt.stored[0], 40)]
-    history.answer("q0", StoredMessage("a0", "fine", {"m": 7}))
+    history.answer("q0", StoredMessage("a0", "fine", {"m": 7}, "assistant"))
     history.ask(StoredMessage("q1", "more"))
     prompt = history.prompt("", "m", BUDGET, words)
     assert prompt.window.tokens == 10 + 40 + 7 + words("more")
@@ -83,7 +83,7 @@ def test_a_prompt_depends_on_the_stored_conversation_alone() -> None:
         live.ask(StoredMessage(f"q{n}", "word " * 20))
         prompt = live.prompt("", "m", BUDGET, words)
         live.learn(prompt, "m", 10 + sum(m.tokens.get("m", 33) for m in prompt.stored), words)
-        live.answer(f"q{n}", StoredMessage(f"a{n}", "reply " * 30, {"m": 31}))
+        live.answer(f"q{n}", StoredMessage(f"a{n}", "reply " * 30, {"m": 31}, "assistant"))
     stored = [Turn(StoredMessage(t.question.id, t.question.text, dict(t.question.tokens)), t.answer) for t in live]
     again = SessionHistory("c", stored)
     for history in (live, again):
