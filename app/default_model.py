@@ -145,6 +145,12 @@ class Retries:
         self._next.pop(name, None)
 
 
+def runs_here(name: str) -> bool:
+    """Whether only transformers can have a model of that name: the guide, or one of the hub (organization/name)."""
+    engine, _, rest = name.partition("/")
+    return name == GUIDE or (bool(rest) and engine not in _SERVERS)
+
+
 class DefaultModelFinder:
     """Keeps `current` up to date.
 

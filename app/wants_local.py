@@ -9,7 +9,7 @@ import sys
 
 import httpx
 
-from app.default_model import GUIDE, TRANSFORMERS
+from app.default_model import runs_here
 from app.settings import Settings, settings_or_exit
 
 _PATIENCE = httpx.Timeout(2)
@@ -17,7 +17,7 @@ _PATIENCE = httpx.Timeout(2)
 
 def wants_local(settings: Settings) -> bool:
     """True if a model has to run here by transformers, for good or until Ollama has one."""
-    if settings.model == GUIDE or settings.model.startswith(f"{TRANSFORMERS}/"):
+    if any(runs_here(name) for name in (settings.model, settings.fallback_model)):
         return True
     if settings.vllm_url:
         return False

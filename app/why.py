@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from app.default_model import DefaultModel, Wishes
+from app.default_model import DefaultModel, Wishes, runs_here
 from app.errors import Language
 
 Level = Literal["info", "warning"]
@@ -113,6 +113,8 @@ def _detail_keys(default: DefaultModel, wishes: Wishes) -> list[str]:
         keys.append("back")
     elif default.wanted:
         keys.append("stand_in")
+        if not default.ollama_up and not runs_here(default.wanted) and not wishes.vllm_url:
+            keys.append("no_ollama")
     elif default.reason not in ("guide", "nothing"):
         keys.append(default.reason)
     else:

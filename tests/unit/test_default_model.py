@@ -399,3 +399,11 @@ def test_the_guide_is_explained_with_the_way_to_a_real_model() -> None:
     words = explain(guide, Wishes("", ("gemma2:2b",), (), "http://localhost:11434"), "en")
     assert words.level == "warning"
     assert any("ollama pull gemma2:2b" in detail for detail in words.details)
+
+
+@pytest.mark.parametrize(("wanted", "says"), [("phi3:mini", True), ("Qwen/Qwen3-0.6B", False)])
+def test_what_stands_in_for_a_model_of_ollama_says_that_ollama_is_away(wanted: str, says: bool) -> None:
+    stand_in = DefaultModel(ModelInfo("transformers", "guide"), "guide", wanted=wanted)
+    words = explain(stand_in, Wishes(wanted, ("gemma2:2b",), (), "http://localhost:11434"), "en")
+    assert f"MODEL={wanted} is not here" in words.details[0]
+    assert ("No Ollama answers at http://localhost:11434." in words.details) is says

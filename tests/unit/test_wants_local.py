@@ -36,3 +36,10 @@ async def test_without_ollama_it_is_needed_unless_another_server_is_named() -> N
 async def test_the_guide_always_needs_it() -> None:
     async with FakeOllama(FakeModel("gemma2:2b")) as ollama:
         assert await asked(ollama.url, model="guide") is True
+
+
+async def test_so_does_a_model_of_the_hub_and_one_that_stands_in_for_another() -> None:
+    async with FakeOllama(FakeModel("gemma2:2b")) as ollama:
+        assert await asked(ollama.url, model="Qwen/Qwen2.5-0.5B-Instruct") is True
+        assert await asked(ollama.url, fallback_model="guide") is True
+        assert await asked(ollama.url, model="ollama/gemma2:2b", fallback_model="vllm/x") is False
