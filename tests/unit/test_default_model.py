@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
-from app.default_model import DefaultModelFinder, Wishes
+from app.default_model import DefaultModel, DefaultModelFinder, Wishes
 from app.engines.base import ModelInfo, Progress
 from app.engines.catalog import Catalog
 from app.errors import LANGUAGES, EngineError, EngineUnreachable, OutOfMemory
@@ -393,8 +393,6 @@ async def test_every_situation_is_explained_in_both_languages(
 
 
 def test_the_guide_is_explained_with_the_way_to_a_real_model() -> None:
-    from app.default_model import DefaultModel
-
     guide = DefaultModel(ModelInfo("transformers", "guide"), "guide")
     words = explain(guide, Wishes("", ("gemma2:2b",), (), "http://localhost:11434"), "en")
     assert words.level == "warning"
