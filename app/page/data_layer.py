@@ -16,12 +16,12 @@ from chainlit.types import Feedback, PageInfo, PaginatedResponse, Pagination, Th
 from chainlit.user import PersistedUser, User
 from fastapi import HTTPException
 
-from app.page.steps import TOKENS
 from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
 from app.storage.problems import DatabaseAway
 from app.storage.records import ThreadDeleted, Visitor
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
+from app.transcript import TOKENS
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, or_, select, update
+from sqlalchemy import Select, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
@@ -23,7 +23,7 @@ from app.storage.queries import (
     to_cursor,
     upsert,
 )
-from app.storage.records import Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
+from app.storage.records import ORIGIN, Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
 from app.storage.tables import deleted_threads, elements, feedback, steps, threads, users
 from app.storage.texts import now, storable
 
@@ -68,9 +68,51 @@ class Threads:
             said = tuple(Step(**fields_of(step)) for step in await all_rows(connection, ordered))
             ordered = select(elements).where(elements.c.thread_id == thread_id).order_by(elements.c.position)
             shown = tuple(Element(**fields_of(element)) for element in await all_rows(connection, ordered))
-            columns = (feedback.c.id, feedback.c.step_id, feedback.c.value, feedback.c.comment)
+            columns = (feedback.c[field.name] for field in fields(Thumb))
             given = await all_rows(connection, select(*columns).where(feedback.c.thread_id == thread_id))
         return Conversation(thread_of(row), said, shown, {thumb["step_id"]: Thumb(**thumb) for thumb in given})
+
+    async def ids(self, user_id: str) -> Sequence[str]:
+        """All of a visitor's threads, the one that was begun first first."""
+        query = select(threads.c.id).where(threads.c.user_id == user_id).order_by(threads.c.created_at, threads.c.id)
+        async with self._database.read() as connection:
+            found: Sequence[str] = (await connection.execute(query)).scalars().all()
+        return found
+
+    async def add(self, user_id: str, conversations: Sequence[Conversation]) -> int:
+        """Add whole conversations with new ids, in one transaction; those that the visitor has are left out.
+
+        A visitor has a conversation if it is where the other says that it comes from, or comes from there as well.
+
+        Args:
+            user_id: whose they become.
+            conversations: each with the id that it had elsewhere in its metadata.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            LookupError: there is no such visitor.
+        """
+        origins = {str(conversation.thread.metadata[ORIGIN]) for conversation in conversations}
+        origin = threads.c.metadata[ORIGIN].as_string()
+        async with self._database.write() as connection:
+            # Two imports at once would not see each other's.
+            visitor = select(users.c.id).where(users.c.id == user_id).with_for_update()
+            if (await connection.execute(visitor)).first() is None:
+                raise LookupError("the visitor is not there")
+            query = select(threads.c.id, origin).where(
+                threads.c.user_id == user_id, or_(threads.c.id.in_(origins), origin.in_(origins))
+            )
+            known = {one for row in (await connection.execute(query)).all() for one in row}
+            added = 0
+            for conversation in conversations:
+                name = conversation.thread.metadata[ORIGIN]
+                if name not in known:
+                    known.add(name)
+                    added += 1
+                    await _insert_whole(connection, conversation, user_id)
+        return added
 
     async def list(
         self,
@@ -246,8 +288,8 @@ class Threads:
             thread_id = (await connection.execute(_thread_of_step(step_id))).scalar()
             if thread_id is None:
                 raise LookupError("the message is not there")
-            thumb = Thumb(str(uuid.uuid4()), step_id, value, storable(comment))
-            row = asdict(thumb) | {"thread_id": thread_id, "created_at": now()}
+            thumb = Thumb(str(uuid.uuid4()), step_id, value, storable(comment), now())
+            row = asdict(thumb) | {"thread_id": thread_id}
             statement = upsert(connection, feedback).values(**row)
             await connection.execute(statement.on_conflict_do_update(index_elements=["step_id"], set_=row))
         return thumb.id
@@ -257,6 +299,20 @@ class Threads:
         async with self._database.write() as connection:
             gone = await connection.execute(delete(feedback).where(feedback.c.id == thumb_id))
         return bool(gone.rowcount)
+
+
+async def _insert_whole(connection: AsyncConnection, conversation: Conversation, user_id: str) -> None:
+    thread = asdict(conversation.thread) | {"user_id": user_id}
+    del thread["visitor"]
+    thumbs = [asdict(thumb) | {"thread_id": thread["id"]} for thumb in conversation.thumbs.values()]
+    for table, rows in (
+        (threads, [thread]),
+        (steps, [asdict(step) for step in conversation.steps]),
+        (elements, [asdict(element) for element in conversation.elements]),
+        (feedback, thumbs),
+    ):
+        if rows:
+            await connection.execute(insert(table), storable(rows))
 
 
 def _thread_of_step(step_id: str) -> Select[tuple[str]]:
