@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 
 import chainlit.server as chainlit_server
+from chainlit.config import config as chainlit_config
+from chainlit.utils import wrap_user_function
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from app.api.health import health_routes
+from app.api.refused import Refused, refusal
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import Engine, ModelInfo
@@ -30,9 +33,12 @@ from app.page.html import local_html
 from app.page.owned import owned_routes
 from app.page.preferences import Preferences
 from app.page.sockets import SocketGuard
-from app.page.visitor import VisitorCookie
+from app.page.standing import Standing
+from app.page.token_check import TokenCheck
+from app.page.visitor import VisitorCookie, visitor_from_headers
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
+from app.storage.devices import Devices
 from app.storage.problems import DatabaseAway
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
@@ -128,7 +134,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     url = settings.database_url
     database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
-    store = ChatDataLayer(Threads(database), Visitors(database))
+    visitors = Visitors(database)
+    store = ChatDataLayer(Threads(database), visitors)
+    standing = Standing(Devices(database).owner_of, None)
     preferences = Preferences(
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
@@ -137,6 +145,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     page = Page(chat, finder, store, preferences, settings.away_seconds)
     page.register()
+    chainlit_config.code.header_auth_callback = wrap_user_function(visitor_from_headers(standing.leads_to))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -165,6 +174,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.state.database = database
     app.state.wind_up = page.wind_up
+    app.state.visitors = visitors
+    app.state.login = standing.login
     app.include_router(health_routes(finder))
     app.include_router(owned_routes(store))
 
@@ -181,10 +192,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     for part in (app, chainlit_server.app):
         part.add_exception_handler(DatabaseAway, database_away)
+    app.add_exception_handler(Refused, refusal)
 
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
+    app.add_middleware(TokenCheck, standing=standing)
     app.add_middleware(VisitorCookie)
     app.add_middleware(SocketGuard, sio=chainlit_server.sio)
     app.add_middleware(ClosedPaths)

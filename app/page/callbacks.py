@@ -24,7 +24,6 @@ from app.page.preferences import Preferences
 from app.page.sockets import connect
 from app.page.texts import language_of, starters
 from app.page.visit import Visit
-from app.page.visitor import visitor_from_headers
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,6 @@ class Page:
     def register(self) -> None:
         """Tell Chainlit what to call."""
         code = config.code
-        code.header_auth_callback = wrap_user_function(visitor_from_headers)
         code.data_layer = lambda: self._store
         code.set_starters = wrap_user_function(self._starters)
         code.on_chat_start = wrap_user_function(self._on_chat_start)
