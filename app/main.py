@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from app.api.health import health_routes
+from app.api.my_data import data_routes
 from app.api.refused import Refused, refusal
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
@@ -40,6 +41,7 @@ from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
 from app.storage.devices import Devices
 from app.storage.problems import DatabaseAway
+from app.storage.retention import Retention
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -145,6 +147,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     page = Page(chat, finder, store, preferences, settings.away_seconds)
     page.register()
+    retention = Retention(
+        database,
+        days=settings.history_days,
+        most_bytes=settings.history_max_mb * 1024 * 1024,
+        log_days=settings.request_log_days,
+        answering=page.answering,
+        present=page.present,
+    )
     chainlit_config.code.header_auth_callback = wrap_user_function(visitor_from_headers(standing.leads_to))
 
     @asynccontextmanager
@@ -159,12 +169,13 @@ def create_app(settings: Settings) -> FastAPI:
                 log.info("MODELS %s %s", words.text, " ".join(words.details))
 
         finder.on_change(say)
-        search = asyncio.create_task(finder.run())
+        tasks = {asyncio.create_task(finder.run()), asyncio.create_task(retention.run())}
         try:
             yield
         finally:
-            search.cancel()
-            await asyncio.wait({search}, timeout=1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1)
             await page.close()
             for engine in engines:
                 await engine.close()
@@ -178,6 +189,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.login = standing.login
     app.include_router(health_routes(finder))
     app.include_router(owned_routes(store))
+    app.include_router(
+        data_routes(
+            database,
+            settings.data_dir,
+            history=True,
+            most=settings.import_max_mb,
+            stop_replies=page.stop_replies,
+            on_erased=standing.forget,
+        )
+    )
 
     @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

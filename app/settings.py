@@ -226,6 +226,23 @@ class Settings(BaseSettings):
         60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
     )
 
+    # What is kept, and how long
+    history_days: int = Field(
+        0, ge=0, le=36_500, description="Conversations unused for so many days are deleted; 0: kept for ever."
+    )
+    history_max_mb: int = Field(
+        2048,
+        ge=0,
+        le=100_000_000,
+        description="MiB that the conversations of all may take; beyond it those unused longest are deleted. 0: any.",
+    )
+    request_log_days: int = Field(
+        30, ge=0, le=36_500, description="Days for which the figures of each reply are kept; 0: for ever."
+    )
+    import_max_mb: int = Field(
+        64, ge=1, le=1024, description="Largest file of conversations that a visitor may bring along, in MiB."
+    )
+
     tiktoken_cache_dir: Path | None = Field(
         None, description="Folder with tiktoken's table; token counts are estimated from bytes without it."
     )

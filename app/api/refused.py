@@ -11,6 +11,53 @@ from app.errors import LANGUAGES, Language
 
 # By code: the status, and the sentences.
 _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
+    "history_off": (
+        409,
+        {
+            "en": "This server keeps no conversations, so there is nothing to take along or to delete.",
+            "ru": "Этот сервер не хранит бесед, так что забирать и удалять нечего.",
+        },
+    ),
+    "no_conversation": (
+        404,
+        {
+            "en": "There is no such conversation any more. Load the page again to see those that are there.",
+            "ru": "Такой беседы больше нет. Обновите страницу, чтобы увидеть те, что есть.",
+        },
+    ),
+    "unknown_format": (
+        422,
+        {
+            "en": "A conversation can be had as markdown or as json. Ask for one of the two.",
+            "ru": "Беседу можно получить в виде markdown или json. Выберите одно из двух.",
+        },
+    ),
+    "too_large": (
+        413,
+        {
+            "en": "That file is too large: this server takes at most {limit} MiB. Bring the conversations one by one, "
+            "as JSON files from the zip.",
+            "ru": "Файл слишком велик: сервер принимает не больше {limit} МиБ. Загрузите беседы по одной, файлами JSON "
+            "из архива.",
+        },
+    ),
+    "not_an_export": (
+        422,
+        {
+            "en": "That file is no export of this program, or it is damaged. Nothing was imported. Choose the zip or a "
+            "JSON file that was downloaded here.",
+            "ru": "Этот файл не выгружен из этой программы или повреждён. Ничего не загружено. Выберите zip или файл "
+            "JSON, скачанный здесь.",
+        },
+    ),
+    "newer_export": (
+        422,
+        {
+            "en": "That file comes from a newer version of this program. Nothing was imported. Ask for an update of "
+            "this server.",
+            "ru": "Этот файл из более новой версии программы. Ничего не загружено. Попросите обновить этот сервер.",
+        },
+    ),
     "not_signed_in": (
         401,
         {"en": "Sign in first, then try again.", "ru": "Сначала войдите, потом попробуйте ещё раз."},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.archive.conversation_file import ConversationFile, ElementPart, StepPart
+from app.archive.conversation_file import ConversationFile
+from app.archive.parts import ElementPart, StepPart
 from app.storage.records import ORIGIN, Conversation, Element, Step, Thread, Thumb, Visitor
 from app.storage.texts import new_id
 from app.storage.threads import thread_name

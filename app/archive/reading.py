@@ -17,8 +17,8 @@ MIB: Final = 1024 * 1024
 # The largest file of one conversation.
 LARGEST: Final = 32 * MIB
 _LARGEST_MANIFEST: Final = MIB
-# Text becomes three to eight times smaller in a zip.
-_MOST_EXPANSION: Final = 12
+# Text becomes three to five times smaller in a zip, and half of the zip are the same texts as Markdown.
+_MOST_EXPANSION: Final = 8
 _MOST_FILES: Final = 100_000
 # The zip's list of its files, which is read at once; an entry has 46 bytes and its name.
 _LARGEST_LIST: Final = 16 * MIB

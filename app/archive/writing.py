@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -50,7 +50,7 @@ class _Outlet(io.RawIOBase):
 
 
 async def archive(
-    threads: Threads, user_id: str, preferences: Mapping[str, Any], language: Language
+    threads: Threads, user_id: str, thread_ids: Sequence[str], preferences: Mapping[str, Any], language: Language
 ) -> AsyncIterator[bytes]:
     """The zip in pieces: each conversation as Markdown and as JSON, and a manifest.
 
@@ -60,7 +60,8 @@ async def archive(
 
     Args:
         threads: the conversations.
-        user_id: whose.
+        user_id: whose they are.
+        thread_ids: which.
         preferences: what the visitor has set.
         language: of the words in the Markdown files.
 
@@ -69,7 +70,7 @@ async def archive(
     """
     outlet, names, count = _Outlet(), FileNames(), 0
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_DEFLATED) as whole:
-        for thread_id in await threads.ids(user_id):
+        for thread_id in thread_ids:
             conversation = await threads.get(thread_id)
             if conversation is None or conversation.thread.user_id != user_id:
                 continue
@@ -94,7 +95,7 @@ async def archive(
 def _add(whole: zipfile.ZipFile, name: str, conversation: Conversation, language: Language) -> None:
     at = max(datetime.fromisoformat(conversation.thread.updated_at), _EARLIEST).timetuple()[:6]
     for ending, data in (("json", to_json(conversation)), ("md", to_markdown(conversation, language).encode())):
-        file = zipfile.ZipInfo(f"{name}.{ending}", at)  # type: ignore[arg-type]
+        file = zipfile.ZipInfo(f"{name}.{ending}", at)
         file.compress_type = zipfile.ZIP_DEFLATED
         file.external_attr = 0o600 << 16
         whole.writestr(file, data)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
@@ -23,7 +23,7 @@ from app.storage.queries import (
     to_cursor,
     upsert,
 )
-from app.storage.records import ORIGIN, Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
+from app.storage.records import Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
 from app.storage.tables import deleted_threads, elements, feedback, steps, threads, users
 from app.storage.texts import now, storable
 
@@ -78,41 +78,6 @@ class Threads:
         async with self._database.read() as connection:
             found: Sequence[str] = (await connection.execute(query)).scalars().all()
         return found
-
-    async def add(self, user_id: str, conversations: Sequence[Conversation]) -> int:
-        """Add whole conversations with new ids, in one transaction; those that the visitor has are left out.
-
-        A visitor has a conversation if it is where the other says that it comes from, or comes from there as well.
-
-        Args:
-            user_id: whose they become.
-            conversations: each with the id that it had elsewhere in its metadata.
-
-        Returns:
-            How many were added.
-
-        Raises:
-            LookupError: there is no such visitor.
-        """
-        origins = {str(conversation.thread.metadata[ORIGIN]) for conversation in conversations}
-        origin = threads.c.metadata[ORIGIN].as_string()
-        async with self._database.write() as connection:
-            # Two imports at once would not see each other's.
-            visitor = select(users.c.id).where(users.c.id == user_id).with_for_update()
-            if (await connection.execute(visitor)).first() is None:
-                raise LookupError("the visitor is not there")
-            query = select(threads.c.id, origin).where(
-                threads.c.user_id == user_id, or_(threads.c.id.in_(origins), origin.in_(origins))
-            )
-            known = {one for row in (await connection.execute(query)).all() for one in row}
-            added = 0
-            for conversation in conversations:
-                name = conversation.thread.metadata[ORIGIN]
-                if name not in known:
-                    known.add(name)
-                    added += 1
-                    await _insert_whole(connection, conversation, user_id)
-        return added
 
     async def list(
         self,
@@ -299,20 +264,6 @@ class Threads:
         async with self._database.write() as connection:
             gone = await connection.execute(delete(feedback).where(feedback.c.id == thumb_id))
         return bool(gone.rowcount)
-
-
-async def _insert_whole(connection: AsyncConnection, conversation: Conversation, user_id: str) -> None:
-    thread = asdict(conversation.thread) | {"user_id": user_id}
-    del thread["visitor"]
-    thumbs = [asdict(thumb) | {"thread_id": thread["id"]} for thumb in conversation.thumbs.values()]
-    for table, rows in (
-        (threads, [thread]),
-        (steps, [asdict(step) for step in conversation.steps]),
-        (elements, [asdict(element) for element in conversation.elements]),
-        (feedback, thumbs),
-    ):
-        if rows:
-            await connection.execute(insert(table), storable(rows))
 
 
 def _thread_of_step(step_id: str) -> Select[tuple[str]]:
