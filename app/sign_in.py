@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Final
 
 from app.account_errors import BadName, NameTaken, WrongPassword
 from app.account_rules import check_password, identifier_of
@@ -13,6 +14,11 @@ from app.storage.problems import DatabaseAway
 from app.tries import Tries
 
 log = logging.getLogger(__name__)
+
+_FIRST: Final = (
+    "Add somebody: python -m app.users add NAME; "
+    "in the container: docker exec -it chainlit-ollama python -m app.users add NAME"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,14 @@ class SignIn:
         self._passwords = passwords
         self._tries = tries
         self._least = least
+
+    async def tell_if_nobody(self) -> None:
+        """Log how to make the first account, if there is none."""
+        try:
+            if await self._accounts.count() == 0:
+                log.warning("AUTH nobody can sign in yet. %s", _FIRST)
+        except DatabaseAway as problem:
+            log.warning("AUTH nobody can sign in until the database is back: %s", problem)
 
     async def enter(self, name: str, password: str, origin: Origin) -> Account:
         """The account of that name and password.

@@ -108,6 +108,12 @@ class Page:
         if tasks:
             await asyncio.wait(tasks, timeout=3)
 
+    def end(self, session: WebsocketSession) -> None:
+        """Stop what is being written for a page whose visitor may read it no more."""
+        visit = _visit_of(session)
+        if visit is not None:
+            visit.stop()
+
     async def _visit(self, session: WebsocketSession) -> Visit:
         """The visit of a session, with what its visitor has set before."""
         visit = _visit_of(session)

@@ -48,6 +48,16 @@ class Account:
     created_at: str
 
     @property
+    def by_provider(self) -> bool:
+        """Whether a provider knows who this is, and there is no password."""
+        return not self.password_hash
+
+    @property
+    def shown_name(self) -> str:
+        """The name as its owner knows it."""
+        return self.name.partition(":")[2] or self.name if self.by_provider else self.name
+
+    @property
     def rights(self) -> Rights:
         return Rights(self.user_id, self.token_version, self.disabled)
 
