@@ -23,7 +23,7 @@ from typing import Any, TextIO
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.settings import SettingsError, read_settings
-from app.storage.database import Database
+from app.storage.database import FILE, Database
 from app.storage.problems import DatabaseAway, DatabaseRefused, reason
 from app.storage.records import Step, Thumb
 from app.storage.thumbs import thumbs_with_steps
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as problem:
         return _failed(str(problem), 2)
     url = settings.database_url
-    file = settings.data_dir / "chat.db"
+    file = settings.data_dir / FILE
     if url is None and not file.is_file():
         return _failed(f"there is no database yet: {file}")
     database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
@@ -133,6 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(f"{problem.strerror}: {problem.filename}" if problem.filename else str(problem))
     except KeyboardInterrupt:
         return _failed("stopped")
+    finally:
+        if part:
+            part.unlink(missing_ok=True)
     print(f"{count} lines", file=sys.stderr)
     return 0
 

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
+from app.api.devices import shows
 from app.api.refused import Refused, asked_language
 from app.api.signed_in import SignedIn
 from app.archive.brought_back import brought_back
@@ -22,10 +24,14 @@ from app.archive.markdown import to_markdown
 from app.archive.names import attachment, file_name
 from app.archive.reading import MIB, TooLarge, conversations
 from app.archive.writing import archive
+from app.page.open_pages import OpenPages
+from app.page.standing import Standing
 from app.storage.database import Database
 from app.storage.erasing import erase
 from app.storage.importing import add_conversations
 from app.storage.threads import Threads
+
+Format = Literal["markdown", "json"]
 
 # So much of a body that is too large is read and thrown away, in MiB: who still sends does not listen to the answer.
 _HEARD_OUT: Final = 512
@@ -37,21 +43,23 @@ _CHARACTERS: Final = 300_000
 def data_routes(
     database: Database,
     folder: Path,
+    standing: Standing,
+    pages: OpenPages,
     *,
     history: bool,
     most: int,
     stop_replies: Callable[[str], Awaitable[None]],
-    on_erased: Callable[[], None],
 ) -> APIRouter:
     """`/api/me/...`: export, import, and the end of it all.
 
     Args:
         database: has the conversations.
         folder: what is being imported lies there until it is read.
+        standing: is told when browsers show another's history no more.
+        pages: those of such browsers are closed.
         history: whether this server keeps conversations.
         most: the largest import, in MiB.
         stop_replies: stops the replies that are being written for the visitor of that identifier.
-        on_erased: called when a visitor's data are deleted, with the browsers that showed them.
     """
     threads = Threads(database)
     one_import_at_a_time = asyncio.Lock()
@@ -63,12 +71,10 @@ def data_routes(
     routes = APIRouter(dependencies=[Depends(keeps)])
 
     @routes.get("/api/me/conversations/{thread_id}/export")
-    async def export_one(request: Request, visitor: SignedIn, thread_id: str, format: str = "markdown") -> Response:
-        if format not in ("markdown", "json"):
-            raise Refused("unknown_format")
+    async def export_one(request: Request, visitor: SignedIn, thread_id: str, format: Format = "markdown") -> Response:
         conversation = await threads.get(thread_id)
         if conversation is None or conversation.thread.user_id != visitor.id:
-            raise Refused("no_conversation")
+            raise Refused("not_found")
         name = file_name(conversation.thread.name, conversation.thread.updated_at)
         if format == "json":
             return _file(f"{name}.json", "application/json", await asyncio.to_thread(to_json, conversation))
@@ -84,7 +90,7 @@ def data_routes(
         return StreamingResponse(pieces, media_type="application/zip", headers=_headers(name))
 
     @routes.post("/api/me/import")
-    async def bring(request: Request, visitor: SignedIn) -> Response | dict[str, int]:
+    async def bring(request: Request, visitor: SignedIn) -> Response:
         """All that is wrong is found before anything is written. The conversations are then written a few at a time;
         if the database goes away on the way, those before are there, and a second try leaves them out."""
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -104,15 +110,19 @@ def data_routes(
                 added, found = 0, conversations(file, most * MIB)
                 while few := await asyncio.to_thread(_few, found):
                     added += await add_conversations(database, visitor.id, [brought_back(one, visitor) for one in few])
-        return {"imported": added, "skipped": count - added}
+        return JSONResponse({"imported": added, "skipped": count - added})
 
     @routes.delete("/api/me/data")
-    async def delete_all(visitor: SignedIn) -> dict[str, int]:
+    async def delete_all(request: Request, visitor: SignedIn) -> Response:
+        """All but who the visitor is. A browser that showed this history by a link has its own again."""
         await stop_replies(visitor.identifier)
-        try:
-            return {"conversations": await erase(database, visitor.id)}
-        finally:
-            on_erased()
+        response = JSONResponse({"conversations": await erase(database, visitor.id)})
+        standing.forget()
+        response.background = BackgroundTask(pages.close_fallen)
+        own: str | None = request.state.device
+        if standing.login or own is None or own == visitor.identifier:
+            return response
+        return shows(request, response, own)
 
     return routes
 

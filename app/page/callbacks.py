@@ -118,6 +118,12 @@ class Page:
         """The identifiers of the visitors whose page is open."""
         return {_visitor(visit) for visit in _visits()}
 
+    def end(self, session: WebsocketSession) -> None:
+        """Stop what is being written for a page whose visitor may read it no more."""
+        visit = _visit_of(session)
+        if visit is not None:
+            visit.stop()
+
     async def _visit(self, session: WebsocketSession) -> Visit:
         """The visit of a session, with what its visitor has set before."""
         visit = _visit_of(session)

@@ -10,7 +10,7 @@ from chainlit.auth import create_jwt, decode_jwt, get_token_from_cookies
 from chainlit.user import User
 from starlette.requests import cookie_parser
 
-from app.storage.accounts import Rights
+from app.storage.accounts import Account, Rights
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -20,10 +20,15 @@ COOKIE: Final = "access_token"
 _USER, _VERSION = "user", "version"
 
 
-def token_for(identifier: str, name: str, rights: Rights) -> str:
-    """A token of somebody who has signed in; good as long as the rights are these."""
-    said = {_USER: rights.user_id, _VERSION: rights.token_version}
-    token: str = create_jwt(User(identifier=identifier, display_name=name, metadata=said))
+def user_for(account: Account) -> User:
+    """Somebody who has signed in, as a token names them; it is good as long as the account's rights are these."""
+    said = {_USER: account.user_id, _VERSION: account.token_version}
+    return User(identifier=account.identifier, display_name=account.shown_name, metadata=said)
+
+
+def token_for(user: User) -> str:
+    """A token that names a user."""
+    token: str = create_jwt(user)
     return token
 
 

@@ -17,7 +17,7 @@ from app.storage.connect import ALONE, WRITES, make_engine, make_private
 from app.storage.migrate import migrate
 from app.storage.problems import DatabaseAway, DatabaseRefused, is_away, reason
 
-_FILE: Final = "chat.db"
+FILE: Final = "chat.db"
 
 
 class Database:
@@ -40,7 +40,7 @@ class Database:
     @classmethod
     def in_folder(cls, folder: Path) -> Database:
         """SQLite in a folder, which must exist when the database is opened."""
-        return cls(f"sqlite+aiosqlite:///{(folder / _FILE).absolute()}")
+        return cls(f"sqlite+aiosqlite:///{(folder / FILE).absolute()}")
 
     async def open(self) -> None:
         """Bring the tables up to date, unless that is done.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from sqlalchemy import and_, or_, select
@@ -15,7 +15,7 @@ from app.storage.tables import feedback, steps
 _AT_ONCE: Final = 100
 
 
-async def thumbs_with_steps(database: Database, since: str = "") -> AsyncIterator[tuple[Thumb, tuple[Step, ...]]]:
+async def thumbs_with_steps(database: Database, since: str = "") -> AsyncGenerator[tuple[Thumb, tuple[Step, ...]]]:
     """Each thumb with the steps of its conversation up to the one that it was given to; the oldest thumb first.
 
     One conversation is in memory at a time, and no transaction lasts: the chat may go on meanwhile.
