@@ -31,7 +31,7 @@ from tests.tab import Tab, Visitor, new_id, question
 _TABS: Final = 3
 _PATIENCE: Final = 30.0
 # The longest that a server lives once its pages are open, in seconds.
-_LIFE: Final = 0.6
+_LIFE: Final = 0.4
 
 
 @dataclass
@@ -57,11 +57,12 @@ class Servers:
                 time.sleep(0.01)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        pid, self.pid = self.pid, 0
+        os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             try:
-                os.kill(self.pid, 0)
+                os.kill(pid, 0)
             except ProcessLookupError:
                 return
             time.sleep(0.002)
