@@ -12,12 +12,14 @@ import chainlit.server as chainlit_server
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
 
 from app.account_errors import AccountError
 from app.api.auth import auth_routes
 from app.api.devices import Bounds, device_routes
 from app.api.health import health_routes
 from app.api.me import Belongings, me_routes
+from app.api.metrics import metrics_routes
 from app.api.my_data import data_routes
 from app.api.refused import Refused, account_refusal, malformed, refusal
 from app.chat import Chat
@@ -29,6 +31,7 @@ from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
+from app.metrics import watch_storage
 from app.page.callbacks import Page
 from app.page.closed import ClosedPaths
 from app.page.cross_site import CrossSite
@@ -53,6 +56,7 @@ from app.storage.devices import Devices
 from app.storage.problems import DatabaseAway
 from app.storage.retention import Retention
 from app.storage.threads import Threads
+from app.storage.unsaved import Unsaved
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
 from app.tries import Tries
@@ -150,7 +154,15 @@ def create_app(settings: Settings) -> FastAPI:
     threads, visitors = Threads(database), Visitors(database)
     accounts, devices = Accounts(database), Devices(database)
     login = settings.passwords or settings.oauth
-    store = ChatDataLayer(threads, visitors, login=login)
+    unsaved = Unsaved(threads, visitors, max_bytes=settings.unsaved_max_mb * 1024 * 1024, patience=settings.store_wait)
+    store = ChatDataLayer(threads, visitors, unsaved, login=login)
+    registry = CollectorRegistry()
+    watch_storage(
+        registry,
+        unsaved=lambda: unsaved.waiting,
+        lost=lambda: store.failed_writes,
+        up=lambda: unsaved.away_since is None,
+    )
     standing = Standing(devices.owner_of, accounts.rights if login else None)
     tries = Tries(settings.login_tries, settings.login_tries_seconds)
     sign_in = SignIn(accounts, Passwords(), tries, settings.password_min) if settings.passwords else None
@@ -160,7 +172,7 @@ def create_app(settings: Settings) -> FastAPI:
         top_p=settings.top_p,
         system_prompt=settings.system_prompt,
     )
-    page = Page(chat, finder, store, preferences, settings.away_seconds)
+    page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
     retention = Retention(
         database,
@@ -196,6 +208,8 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.create_task(pages.run()),
             asyncio.create_task(retention.run()),
         }
+        database.on_away = unsaved.wake
+        unsaved.wake()
         try:
             yield
         finally:
@@ -203,6 +217,7 @@ def create_app(settings: Settings) -> FastAPI:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1)
             await page.close()
+            await unsaved.close(settings.stop_seconds)
             for engine in engines:
                 await engine.close()
             await database.close()
@@ -213,7 +228,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.wind_up = page.wind_up
     app.state.visitors = visitors
     app.state.login = login
-    app.include_router(health_routes(finder))
+    app.include_router(health_routes(finder, unsaved, lost=lambda: store.failed_writes))
+    app.include_router(metrics_routes(registry, settings.metrics_token))
     app.include_router(owned_routes(store))
     if sign_in is not None:
         app.include_router(login_routes(sign_in))

@@ -15,6 +15,8 @@ TOKENS: Final = "tokens"
 LEFT_OUT: Final = "left_out"
 NOTICE: Final = "notice"
 MODEL: Final = "model"
+# The message that a step answers: with two pages open, others may have come in between.
+QUESTION: Final = "question"
 
 
 def is_answer(kind: str, text: str, metadata: Mapping[str, Any], *, is_error: bool) -> bool:

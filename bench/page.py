@@ -79,8 +79,8 @@ def measure() -> list[Figure]:
             return figures + [skipped(*row) for row in zip(names[1:], ["no Chromium"] * 3, goals[1:], strict=True)]
         from playwright.sync_api import sync_playwright
 
-        room = {"MAX_TOKENS": "4096", "NUM_CTX": "8192"}  # 2,000 tokens are to fit
-        with server(folder, OLLAMA_HOST=ollama.url, **room) as site, sync_playwright() as playwright:
+        site_of_room = server(folder, OLLAMA_HOST=ollama.url, MAX_TOKENS="4096", NUM_CTX="8192")  # 2,000 tokens fit
+        with site_of_room as site, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=browser_path, args=CHROMIUM_ARGUMENTS)
             page = browser.new_page()
             page.goto(site.url)

@@ -91,6 +91,13 @@ class Postgres:
             self._process.wait(timeout=_PATIENCE)
             self._process = None
 
+    def crash(self) -> None:
+        """As after a power cut, but for what the system still has in memory. Fine if it does not run."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(timeout=_PATIENCE)
+            self._process = None
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)

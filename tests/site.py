@@ -63,6 +63,11 @@ class Program:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=20)
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(timeout=20)
+
     def text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
@@ -114,9 +119,9 @@ def fake_ollama(folder: Path, *arguments: str, port: int | None = None) -> Itera
 
 
 @contextmanager
-def server(folder: Path, **variables: str) -> Iterator[Program]:
+def server(folder: Path, *, port: int | None = None, **variables: str) -> Iterator[Program]:
     """Our server, with the given settings; its data is in `folder`/data."""
-    port = free_port()
+    port = port or free_port()
     environment = clean_environment(
         **{"PORT": str(port), "HOST": "127.0.0.1", "DATA_DIR": str(folder / "data"), "QWEN_MODEL": ""} | variables
     )

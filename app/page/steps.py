@@ -12,7 +12,7 @@ from chainlit.utils import utc_now
 
 from app.engines.base import Role
 from app.history import SessionHistory, StoredMessage, Turn
-from app.transcript import ANSWER_TYPE, LEFT_OUT, QUESTION_TYPE, REASONING_TYPE, TOKENS, is_answer
+from app.transcript import ANSWER_TYPE, LEFT_OUT, QUESTION, QUESTION_TYPE, REASONING_TYPE, TOKENS, is_answer
 
 
 def new_id() -> str:
@@ -63,6 +63,20 @@ class TurnSteps:
     replies: list[str] = field(default_factory=list)
 
 
+def in_turns(steps: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Steps with each question followed by what answers it, in the order in which questions came."""
+    turns: dict[str, list[Mapping[str, Any]]] = {"": []}
+    newest = ""
+    for step in steps:
+        if step["type"] == QUESTION_TYPE:
+            newest = step["id"]
+            turns[newest] = [step]
+        else:
+            asked = (step.get("metadata") or {}).get(QUESTION)
+            turns[asked if asked in turns else newest].append(step)
+    return [step for turn in turns.values() for step in turn]
+
+
 def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple[SessionHistory, list[TurnSteps]]:
     """A stored thread as the model's history and as the page's turns.
 
@@ -73,7 +87,7 @@ def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple
     turns: list[Turn] = []
     shown: list[TurnSteps] = []
     left_out = 0
-    for step in steps:
+    for step in in_turns(steps):
         metadata = step.get("metadata") or {}
         role: Role = "assistant" if step["type"] == ANSWER_TYPE else "user"
         message = StoredMessage(step["id"], step.get("output") or "", dict(metadata.get(TOKENS) or {}), role)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
@@ -12,15 +12,17 @@ from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
 from chainlit.session import WebsocketSession
 from chainlit.step import StepDict
+from chainlit.types import ThreadDict
 
 from app.chat import Chat
 from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
-from app.page.reply import ReplyView, Store
+from app.page.reply import ReplyView, Store, interrupted
 from app.page.steps import TurnSteps, conversation_of, new_id
 from app.page.texts import language_of, text
+from app.transcript import ANSWER_TYPE
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0
@@ -29,9 +31,9 @@ _STOP_WAIT: Final = 5.0
 class PageStore(Store):
     """What a visit needs of Chainlit's data layer."""
 
-    async def delete_step(self, step_id: str) -> None: ...
+    def forget_steps(self, step_ids: Iterable[str]) -> None: ...
 
-    async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
+    def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
 
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
 
@@ -44,18 +46,27 @@ class Visit:
         chat: answers.
         store: keeps conversations and preferences.
         preferences: what a new chat starts with.
+        store_seconds: while it is written, a reply is stored this often.
     """
 
-    def __init__(self, session: WebsocketSession, chat: Chat, store: PageStore, preferences: Preferences) -> None:
+    def __init__(
+        self,
+        session: WebsocketSession,
+        chat: Chat,
+        store: PageStore,
+        preferences: Preferences,
+        store_seconds: float = 5.0,
+    ) -> None:
         self.session = session
         self.language: Language = language_of(session.language)
         self.preferences = preferences
         self.history = SessionHistory(session.thread_id)
         self._chat = chat
         self._store = store
+        self._store_seconds = store_seconds
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
-        self._told_not_kept = False
+        self._told: set[str] = set()
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
 
@@ -64,9 +75,23 @@ class Visit:
         """The way to this page, whatever the calling task is about."""
         return init_ws_context(self.session).emitter
 
-    def resume(self, thread: Mapping[str, Any]) -> None:
-        """Take up a stored conversation."""
-        self.history, self._turns = conversation_of(thread["id"], thread.get("steps") or [])
+    def resume(self, thread: ThreadDict, *, answering: bool) -> None:
+        """Take up a stored conversation.
+
+        Args:
+            thread: is given what the page shows under a last message without a reply: the server was killed then.
+            answering: another page of it waits for that reply.
+        """
+        self.history, self._turns = conversation_of(thread["id"], thread["steps"])
+        if answering or not self._turns or any(step["type"] == ANSWER_TYPE for step in self._last_replies(thread)):
+            return
+        step, element = interrupted(thread["id"], self._turns[-1].question_id, config.ui.name, self.language)
+        self._turns[-1].replies.append(step["id"])
+        thread["steps"] = [*thread["steps"], step]
+        thread["elements"] = [*(thread["elements"] or []), element.to_dict()]
+
+    def _last_replies(self, thread: ThreadDict) -> list[StepDict]:
+        return [step for step in thread["steps"] if step["id"] in self._turns[-1].replies]
 
     async def move_to(self, session: WebsocketSession) -> list[StepDict]:
         """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
@@ -103,11 +128,24 @@ class Visit:
         if self.session.user is not None:
             await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
 
-    async def tell_not_kept(self) -> None:
-        """Tell the visitor, once, that writes fail."""
-        if not self._told_not_kept:
-            self._told_not_kept = True
-            await self.emitter.send_toast(text(self.language, "not_kept"), "warning")
+    async def tell_waiting(self) -> None:
+        """Tell the visitor, once, that what is said here is not stored now and will be."""
+        await self._tell_once("not_kept", "warning")
+
+    async def tell_lost(self) -> None:
+        """Tell the visitor, once, that something of what was said here will never be stored."""
+        await self._tell_once("lost", "error")
+
+    async def tell_kept(self) -> None:
+        """Tell the visitor who was told that something waits that all is stored; what was lost stays said."""
+        if "not_kept" in self._told:
+            self._told.discard("not_kept")
+            await self.emitter.send_toast(text(self.language, "kept_again"), "success")
+
+    async def _tell_once(self, key: str, kind: Literal["warning", "error"]) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            await self.emitter.send_toast(text(self.language, key), kind)
 
     def knows(self, message_id: str) -> bool:
         """Whether the visitor's message of that id stands in this conversation."""
@@ -121,7 +159,7 @@ class Visit:
             gone = [step for turn in self._turns[known:] for step in turn.replies]
             gone += [turn.question_id for turn in self._turns[known + 1 :]]
             await self._remove(gone)
-            await self._store.save_tokens(message.id, {})  # its size was that of the old text
+            self._store.save_tokens(message.id, {})  # its size was that of the old text
             del self._turns[known:]
         self._turns.append(TurnSteps(message.id))
         await self._answer(StoredMessage(message.id, message.content), default, replaces=[])
@@ -167,6 +205,7 @@ class Visit:
             language=self.language,
             on_first_text=first_text,
             keeps_old=keeps_old,
+            store_seconds=self._store_seconds,
         )
         try:
             await view.show()
@@ -174,7 +213,7 @@ class Visit:
             self._view = None
             turn_steps.replies = replaces + view.step_ids
         for message in turn.counted.values():
-            await self._store.save_tokens(message.id, message.tokens)
+            self._store.save_tokens(message.id, message.tokens)
         return turn.answer is not None
 
     @property
@@ -187,11 +226,11 @@ class Visit:
         if self.answering is not None:
             self.answering.cancel()
 
-    async def checkpoint(self) -> None:
+    def checkpoint(self) -> None:
         """Store the reply that is being written as far as it has come."""
         if self._view is not None:
             init_ws_context(self.session)
-            await self._view.checkpoint()
+            self._view.checkpoint()
 
     async def _wind_up(self) -> None:
         """A message that comes while a reply is being written ends that reply first."""
@@ -201,6 +240,7 @@ class Visit:
             await asyncio.wait({writing}, timeout=_STOP_WAIT)
 
     async def _remove(self, step_ids: list[str]) -> None:
+        emitter = self.emitter
+        self._store.forget_steps(step_ids)
         for step_id in step_ids:
-            await self.emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
-            await self._store.delete_step(step_id)
+            await emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))

@@ -2,105 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
 
 import httpx
 import pytest
 from playwright.sync_api import WebSocket
 
-from app.settings import ROOT
-from tests.browser import PATIENCE, Chat
-from tests.site import Program, fake_ollama, free_port, server
-
-_CONFIGURATION: Final = ROOT / "deploy" / "nginx.conf"
-_LETSENCRYPT: Final = "/etc/letsencrypt/live/chat.example.org"
-# All that nginx writes is in the folder. One process, so that none is left over, and none that may not look in there.
-_MAIN: Final = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/chat.conf;
-}}
-"""
+from tests.browser import Chat
+from tests.nginx import nginx
+from tests.site import Program, fake_ollama, server
 
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, int]]:
     """nginx in front of our server, its address the one for https; and its port for plain http."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
-    if program is None:
-        pytest.skip("no nginx on this machine; on Debian or Ubuntu: apt-get install nginx-light")
     folder = tmp_path_factory.mktemp("proxy")
     with (
         fake_ollama(folder, "--load-seconds", "0", "--speed", "10") as ollama,
         server(folder, OLLAMA_HOST=ollama.url) as site,
-        _nginx(program, folder, site) as running,
+        nginx(folder, "nginx.conf", {"http://127.0.0.1:8000;": f"{site.url};"}) as running,
     ):
         yield running
-
-
-@contextmanager
-def _nginx(program: str, folder: Path, site: Program) -> Iterator[tuple[Program, int]]:
-    plain, tls = free_port(), free_port()
-    _make_certificate(folder)
-    text = _CONFIGURATION.read_text(encoding="utf-8")
-    for ours, here in {
-        "listen 80;": f"listen {plain};",
-        "listen [::]:80;": f"listen [::]:{plain};",
-        "listen 443 ": f"listen {tls} ",
-        "listen [::]:443 ": f"listen [::]:{tls} ",
-        f"{_LETSENCRYPT}/fullchain.pem": f"{folder}/fullchain.pem",
-        f"{_LETSENCRYPT}/privkey.pem": f"{folder}/privkey.pem",
-        "http://127.0.0.1:8000;": f"{site.url};",
-    }.items():
-        assert text.count(ours) == 1, ours
-        text = text.replace(ours, here)
-    (folder / "chat.conf").write_text(text, encoding="utf-8")
-    (folder / "main.conf").write_text(_MAIN.format(folder=folder), encoding="utf-8")
-    log = folder / "nginx.log"
-    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "main.conf")]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-    nginx = Program(f"https://127.0.0.1:{tls}", process, log)
-    try:
-        _wait_for(tls, nginx)
-        yield nginx, plain
-    finally:
-        nginx.stop()
-
-
-def _make_certificate(folder: Path) -> None:
-    key = ["-newkey", "rsa:2048", "-nodes", "-keyout", str(folder / "privkey.pem")]
-    name = ["-subj", "/CN=chat.example.org", "-days", "2", "-out", str(folder / "fullchain.pem")]
-    subprocess.run(["openssl", "req", "-x509", *key, *name], check=True, capture_output=True, timeout=60)
-
-
-def _wait_for(port: int, nginx: Program) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while time.monotonic() < deadline and nginx.process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise RuntimeError(f"nginx did not come up:\n{nginx.text()}")
 
 
 def test_a_reply_streams_through_the_proxy_over_a_websocket(
