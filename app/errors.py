@@ -4,7 +4,8 @@ ChatError                     anything a user is told about
 ├── InputError                the request itself; asking again unchanged will not help
 │   ├── EmptyMessage
 │   ├── MessageTooLarge       more bytes than MAX_MESSAGE_BYTES
-│   └── MessageTooLong        more tokens than the model can read
+│   ├── MessageTooLong        more tokens than the model can read
+│   └── SystemPromptTooLong   it leaves no room for a message
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
 ├── Busy                      the queue is full
@@ -91,6 +92,22 @@ class MessageTooLong(InputError):
         "ru": (
             "В сообщении около {tokens:,} токенов, а модель может прочитать за раз не больше {limit:,}. "
             "Сократите его или отправьте частями."
+        ),
+    }
+
+
+class SystemPromptTooLong(InputError):
+    """Facts: `tokens` of the system prompt, how many it has `left` for a message, and how many this one `needed`."""
+
+    code = "system_prompt_too_long"
+    sentences = {
+        "en": (
+            "The system prompt has about {tokens:,} tokens and leaves {left:,} for a message; this one needs "
+            "{needed:,}. Shorten the system prompt in the chat settings, then try again."
+        ),
+        "ru": (
+            "Системная подсказка занимает около {tokens:,} токенов и оставляет сообщению {left:,}, а ему нужно "
+            "{needed:,}. Сократите её в настройках чата и попробуйте ещё раз."
         ),
     }
 

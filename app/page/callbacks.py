@@ -14,6 +14,7 @@ from chainlit.config import config
 from chainlit.context import context, context_var, init_ws_context
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.socket import connection_successful
 from chainlit.types import MessagePayload, Starter, ThreadDict
 from chainlit.utils import wrap_user_function
 
@@ -76,6 +77,8 @@ class Page:
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
         sio.on("stop", handler=self._on_stop)
         sio.on("edit_message", handler=self._on_edit)
+        # Its own takes Stop away from a page whose connection broke in the middle of a reply.
+        sio.on("connection_successful", handler=self._on_connected)
         self._store.on_write_failed = self._on_write_failed
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
@@ -135,7 +138,7 @@ class Page:
         if visit is not None:
             delattr(visit.session, _VISIT)
             setattr(session, _VISIT, visit)
-            thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
+            visit.move_to(session)
         else:
             visit = await self._visit(session)
             visit.resume(thread)
@@ -165,6 +168,12 @@ class Page:
         message_id = str(action.payload.get("message_id", ""))
         self._start(_stoppable(visit, visit.retry(message_id, await self._finder.model())))
 
+    async def _on_connected(self, sid: str) -> None:
+        await connection_successful(sid)
+        visit = _visit_of(WebsocketSession.get(sid))
+        if visit is not None:
+            await visit.show_again()
+
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
         visit = _visit_of(session)
@@ -179,7 +188,6 @@ class Page:
         message = cl.Message.from_dict(payload["message"])
         if not visit.knows(message.id):
             return
-        await message.update()
         self._start(_stoppable(visit, visit.ask(message, await self._finder.model())))
 
     async def _on_write_failed(self) -> None:

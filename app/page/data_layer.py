@@ -16,7 +16,7 @@ from chainlit.types import Feedback, PageInfo, PaginatedResponse, Pagination, Th
 from chainlit.user import PersistedUser, User
 from fastapi import HTTPException
 
-from app.page.steps import TOKENS
+from app.page.steps import SETTINGS, TOKENS
 from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
 from app.storage.problems import DatabaseAway
 from app.storage.records import ThreadDeleted, Visitor
@@ -98,6 +98,11 @@ class ChatDataLayer(BaseDataLayer):
         except DatabaseAway as problem:
             log.error("CHAT the visitor's settings cannot be read: %s", problem)
             return {}
+
+    @_write(reported=False)
+    async def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None:
+        """Keep what a conversation is asked with: its model, how it is sampled, its system prompt."""
+        await self._threads.save(thread_id, await self._user_id(), metadata={SETTINGS: dict(settings)})
 
     @_write(reported=False)
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None:
@@ -199,6 +204,9 @@ class ChatDataLayer(BaseDataLayer):
             if not isinstance(page.session.user, PersistedUser):
                 return
             user_id = page.session.user.id
+        if metadata is not None:
+            # Chainlit gives back what it read when the page was opened; ours may be newer.
+            metadata = {key: value for key, value in metadata.items() if key != SETTINGS}
         await self._threads.save(thread_id, user_id, make=make, name=name, metadata=metadata, tags=tags)
 
     async def get_favorite_steps(self, user_id: str) -> list[StepDict]:

@@ -49,6 +49,7 @@ class ReplyView:
         language: of the page.
         on_first_text: called once, when the first piece of the reply is about to be shown.
         keeps_old: a reply without text leaves what it was to replace.
+        is_edit: a refusal changes nothing, so it is told beside the conversation, not in it.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ReplyView:
         language: Language,
         on_first_text: Callable[[], Awaitable[None]],
         keeps_old: bool = False,
+        is_edit: bool = False,
     ) -> None:
         self._emitter = emitter
         self._store = store
@@ -71,8 +73,11 @@ class ReplyView:
         self._language = language
         self._on_first_text = on_first_text
         self._keeps_old = keeps_old
+        self._is_edit = is_edit
+        self._elements: dict[str, CustomElement] = {}
         self._message = answer_step(thread_id, turn.answer_id, author)
         self._reasoning: StepDict | None = None
+        self._failure: StepDict | None = None
         self._shown = False
         self._status_id = new_id()
         self._phase: dict[str, Any] = {}
@@ -81,13 +86,18 @@ class ReplyView:
         self._reasoning_stream = GatheredStream(self._send_reasoning)
         self.step_ids: list[str] = []
 
-    @property
-    def unfinished(self) -> list[StepDict]:
-        """What a page that comes in the middle of the reply has to draw, before the pieces that follow."""
-        steps = [self._reasoning] if self._reasoning is not None else []
-        if self._shown:
-            steps.append(self._message)
-        return [StepDict(**step) for step in steps]
+    async def move_to(self, emitter: BaseChainlitEmitter) -> None:
+        """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
+        follows."""
+        self._emitter = emitter
+        shown = self._message if self._shown else None
+        for step in filter(None, (self._reasoning, shown, self._failure)):
+            streaming = step["end"] is None and bool(step["output"])
+            await emitter.send_step(step | {"streaming": streaming})
+            if element := self._elements.get(step["id"]):
+                await emitter.send_element(element.to_dict())
+        if shown is not None and self._phase and shown["id"] not in self._elements:
+            await self._send_status()
 
     async def show(self) -> None:
         """Run the turn to its end. A cancelled task means Stop: the reply is kept as far as it came."""
@@ -188,6 +198,12 @@ class ReplyView:
         await self._reasoning_stream.end()
         await self._answer_stream.end()
         turn, phase = self._turn, _ended(self._turn)
+        if self._is_edit and turn.refused:
+            if self._shown:
+                self._shown = False
+                await self._emitter.delete_step(self._message)
+            await self._emitter.send_toast(failure, "error")
+            return
         if self._reasoning is not None:
             self._reasoning["end"] = utc_now()
             await self._keep(self._reasoning)
@@ -196,7 +212,8 @@ class ReplyView:
             self._message["metadata"] = self._metadata()
             await self._keep(self._message, self._final(phase, retry=not failure))
             if failure:
-                await self._notice(answer_step(self._thread_id, new_id(), self._author), failure, "failed", True)
+                self._failure = answer_step(self._thread_id, new_id(), self._author)
+                await self._notice(self._failure, failure, "failed", True)
         else:
             words = failure or text(self._language, "stopped")
             await self._notice(self._message, words, phase, bool(failure))
@@ -224,9 +241,11 @@ class ReplyView:
         self.step_ids.append(step["id"])
         if step is self._message and not self._shown and (self._turn.text or not self._keeps_old):
             await self._on_first_text()
+        self._shown = self._shown or step is self._message
         await self._emitter.send_step(step)
         element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
         if element is not None:
+            self._elements[step["id"]] = element
             await self._emitter.send_element(element.to_dict())
         await self._store.create_step(step)
         if element is not None:

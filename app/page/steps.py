@@ -16,6 +16,8 @@ from app.history import SessionHistory, StoredMessage, Turn
 TOKENS: Final = "tokens"
 LEFT_OUT: Final = "left_out"
 NOTICE: Final = "notice"
+# Where a thread's does.
+SETTINGS: Final = "settings"
 
 ANSWER_TYPE: Final = "assistant_message"
 QUESTION_TYPE: Final = "user_message"

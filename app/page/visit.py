@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, Protocol
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
@@ -13,25 +13,29 @@ from chainlit.message import Message
 from chainlit.session import WebsocketSession
 from chainlit.step import StepDict
 
-from app.chat import Chat
+from app.chat import Chat, ChatTurn
 from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store
-from app.page.steps import TurnSteps, conversation_of, new_id
+from app.page.steps import SETTINGS, TurnSteps, conversation_of, new_id
 from app.page.texts import language_of, text
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0
 
 
-class PageStore(Store):
-    """What a visit needs of Chainlit's data layer."""
+class PageStore(Store, Protocol):
+    """Where a page's conversation and its visitor's settings are kept; Chainlit's data layer, or nowhere."""
+
+    async def update_step(self, step_dict: StepDict) -> None: ...
 
     async def delete_step(self, step_id: str) -> None: ...
 
     async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
+
+    async def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
 
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
 
@@ -58,6 +62,9 @@ class Visit:
         self._told_not_kept = False
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
+        # What the conversation is kept with.
+        self._settings: dict[str, Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def emitter(self) -> BaseChainlitEmitter:
@@ -65,18 +72,30 @@ class Visit:
         return init_ws_context(self.session).emitter
 
     def resume(self, thread: Mapping[str, Any]) -> None:
-        """Take up a stored conversation."""
+        """Take up a stored conversation, with the settings that it is kept with."""
         self.history, self._turns = conversation_of(thread["id"], thread.get("steps") or [])
+        self._view = None  # it is among the steps, which the page gets
+        self._settings = (thread.get("metadata") or {}).get(SETTINGS)
+        if self._settings is not None:
+            self.preferences, _ = self.preferences.changed(self._settings, self.language)
 
-    async def move_to(self, session: WebsocketSession) -> list[StepDict]:
-        """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
+    def move_to(self, session: WebsocketSession) -> None:
+        """The page was loaded anew in the middle of a reply: the rest of it goes to the new one."""
+        before, self.session = self.session, session
+        if before is not session:
+            # What is still told to the page that is gone goes to whichever page it is then.
+            before.emit = self._emit
 
-        Returns:
-            The steps of the reply so far, which are not stored yet.
-        """
-        self.session.emit, self.session = session.emit, session
-        await self.emitter.task_start()  # the new page shows Stop
-        return self._view.unfinished if self._view is not None else []
+    async def _emit(self, event: str, data: Any) -> None:
+        await self.session.emit(event, data)
+
+    async def show_again(self) -> None:
+        """The page is new, or missed what came while its connection was broken: it gets the last reply as it stands,
+        and Stop while that is being written."""
+        if self.answering is not None:
+            await self.emitter.task_start()
+        if self._view is not None:
+            await self._view.move_to(self.emitter)
 
     async def show_settings(
         self, models: tuple[ModelInfo, ...], default: ModelInfo | None, *, anew: bool = False
@@ -100,8 +119,17 @@ class Visit:
         self.preferences, problems = self.preferences.changed(values, self.language)
         for problem in problems:
             await self.emitter.send_toast(problem, "warning")
+        if self._turns:
+            self._keep_settings()
         if self.session.user is not None:
             await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
+
+    def _keep_settings(self) -> None:
+        """Keep the settings with the conversation, if they are not those that it is kept with."""
+        settings = self.preferences.as_dict()
+        if settings != self._settings:
+            self._settings = settings
+            self._start(self._store.save_settings(self.session.thread_id, settings))
 
     async def tell_not_kept(self) -> None:
         """Tell the visitor, once, that writes fail."""
@@ -114,17 +142,32 @@ class Visit:
         return any(turn.question_id == message_id for turn in self._turns)
 
     async def ask(self, message: Message, default: ModelInfo | None) -> None:
-        """Answer a message; one with a known id has been edited, and all after it goes."""
+        """Answer a message; one with a known id has been edited."""
         await self._wind_up()
-        known = next((i for i, turn in enumerate(self._turns) if turn.question_id == message.id), None)
-        if known is not None:
-            gone = [step for turn in self._turns[known:] for step in turn.replies]
-            gone += [turn.question_id for turn in self._turns[known + 1 :]]
-            await self._remove(gone)
-            await self._store.save_tokens(message.id, {})  # its size was that of the old text
-            del self._turns[known:]
-        self._turns.append(TurnSteps(message.id))
-        await self._answer(StoredMessage(message.id, message.content), default, replaces=[])
+        question = StoredMessage(message.id, message.content)
+        if self.knows(message.id):
+            await self._ask_edited(question, message.to_dict(), default)
+        else:
+            self._turns.append(TurnSteps(message.id))
+            await self._answer(question, default, replaces=[])
+
+    async def _ask_edited(self, question: StoredMessage, step: StepDict, default: ModelInfo | None) -> None:
+        """All that came after the message goes when its reply begins, or fails. If the message is refused, all stays
+        as it was, its old text too."""
+        place = next(i for i, turn in enumerate(self._turns) if turn.question_id == question.id)
+        replaced = self._turns[place:]
+        gone = [step_id for turn in replaced for step_id in turn.replies]
+        gone += [turn.question_id for turn in replaced[1:]]
+        old = self.history.question(question.id)
+        self._turns[place:] = [TurnSteps(question.id)]
+        await self.emitter.update_step(step)
+        turn = await self._answer(
+            question, default, replaces=gone, is_edit=True, when_it_begins=lambda: self._store.update_step(step)
+        )
+        if turn.refused:
+            self._turns[place:] = replaced
+            step["output"] = old.text if old else ""
+            await self.emitter.update_step(step)
 
     async def retry(self, message_id: str, default: ModelInfo | None) -> None:
         """Answer the last message again. The old reply goes when the new one begins, so nothing is lost before."""
@@ -140,24 +183,51 @@ class Visit:
         replaces, self._turns[-1].replies = self._turns[-1].replies, []
         old = last.answer
         question = StoredMessage(last.question.id, last.question.text)
-        answered = await self._answer(question, default, replaces=replaces, keeps_old=old is not None)
-        if old is not None and not answered:
+        turn = await self._answer(question, default, replaces=replaces, keeps_old=old is not None)
+        if old is not None and turn.answer is None:
             self.history.answer(question.id, old)
+            question.tokens = last.question.tokens
 
     async def _answer(
-        self, question: StoredMessage, default: ModelInfo | None, replaces: list[str], *, keeps_old: bool = False
-    ) -> bool:
-        """Show a reply; returns whether anything of it came."""
+        self,
+        question: StoredMessage,
+        default: ModelInfo | None,
+        replaces: list[str],
+        *,
+        keeps_old: bool = False,
+        is_edit: bool = False,
+        when_it_begins: Callable[[], Awaitable[None]] | None = None,
+    ) -> ChatTurn:
+        """Show a reply.
+
+        Args:
+            question: the message.
+            default: answers, if the visitor has chosen no model.
+            replaces: steps that go when the reply begins; those that stay, because none came, are still the turn's.
+            keeps_old, is_edit: see ReplyView.
+            when_it_begins: what is then to be stored before they are deleted.
+
+        Returns:
+            The turn, which has ended.
+        """
         self._answering = self.session.current_task = asyncio.current_task()
         emitter = self.emitter
         turn_steps = self._turns[-1]
         options = self.preferences.options(default.id if default else "")
         turn = self._chat.turn(self.history, question, new_id(), options)
 
-        async def first_text() -> None:
-            gone, replaces[:] = list(replaces), []
-            await self._remove(gone)
+        removal: asyncio.Task[None] | None = None
 
+        async def first_text() -> None:
+            nonlocal removal
+            gone, replaces[:] = list(replaces), []
+            for step_id in gone:
+                await self.emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
+            if gone or is_edit:
+                # Beside the reply, which does not wait for the database.
+                removal = self._start(self._replace(question.id, gone, when_it_begins))
+
+        self._keep_settings()
         view = self._view = ReplyView(
             emitter,
             self._store,
@@ -167,15 +237,33 @@ class Visit:
             language=self.language,
             on_first_text=first_text,
             keeps_old=keeps_old,
+            is_edit=is_edit,
         )
         try:
             await view.show()
         finally:
-            self._view = None
             turn_steps.replies = replaces + view.step_ids
+        if removal is not None:
+            await removal
         for message in turn.counted.values():
-            await self._store.save_tokens(message.id, message.tokens)
-        return turn.answer is not None
+            if not (turn.refused and message is question):
+                await self._store.save_tokens(message.id, message.tokens)
+        return turn
+
+    async def _replace(
+        self, question_id: str, gone: list[str], when_it_begins: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        if when_it_begins is not None:
+            await when_it_begins()
+        await self._store.save_tokens(question_id, {})  # it is counted anew
+        for step_id in gone:
+            await self._store.delete_step(step_id)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     @property
     def answering(self) -> asyncio.Task[Any] | None:
@@ -199,8 +287,3 @@ class Visit:
         if writing is not None and writing is not asyncio.current_task():
             writing.cancel()
             await asyncio.wait({writing}, timeout=_STOP_WAIT)
-
-    async def _remove(self, step_ids: list[str]) -> None:
-        for step_id in step_ids:
-            await self.emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
-            await self._store.delete_step(step_id)
