@@ -11,8 +11,10 @@ from importlib.util import find_spec
 import chainlit.server as chainlit_server
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
 
 from app.api.health import health_routes
+from app.api.metrics import metrics_routes
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import Engine, ModelInfo
@@ -22,6 +24,7 @@ from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
+from app.metrics import watch_storage
 from app.page.callbacks import Page
 from app.page.closed import ClosedPaths
 from app.page.data_layer import ChatDataLayer
@@ -35,6 +38,7 @@ from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
 from app.storage.problems import DatabaseAway
 from app.storage.threads import Threads
+from app.storage.unsaved import Unsaved
 from app.storage.visitors import Visitors
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
 from app.why import explain
@@ -128,14 +132,23 @@ def create_app(settings: Settings) -> FastAPI:
     )
     url = settings.database_url
     database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
-    store = ChatDataLayer(Threads(database), Visitors(database))
+    threads, visitors = Threads(database), Visitors(database)
+    unsaved = Unsaved(threads, visitors, max_bytes=settings.unsaved_max_mb * 1024 * 1024, patience=settings.store_wait)
+    store = ChatDataLayer(threads, visitors, unsaved)
+    registry = CollectorRegistry()
+    watch_storage(
+        registry,
+        unsaved=lambda: unsaved.waiting,
+        lost=lambda: store.failed_writes,
+        up=lambda: unsaved.away_since is None,
+    )
     preferences = Preferences(
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
         top_p=settings.top_p,
         system_prompt=settings.system_prompt,
     )
-    page = Page(chat, finder, store, preferences, settings.away_seconds)
+    page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
 
     @asynccontextmanager
@@ -151,12 +164,15 @@ def create_app(settings: Settings) -> FastAPI:
 
         finder.on_change(say)
         search = asyncio.create_task(finder.run())
+        database.on_away = unsaved.wake
+        unsaved.wake()
         try:
             yield
         finally:
             search.cancel()
             await asyncio.wait({search}, timeout=1)
             await page.close()
+            await unsaved.close(settings.stop_seconds)
             for engine in engines:
                 await engine.close()
             await database.close()
@@ -165,7 +181,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.state.database = database
     app.state.wind_up = page.wind_up
-    app.include_router(health_routes(finder))
+    app.include_router(health_routes(finder, unsaved, lost=lambda: store.failed_writes))
+    app.include_router(metrics_routes(registry, settings.metrics_token))
     app.include_router(owned_routes(store))
 
     @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])

@@ -129,6 +129,20 @@ class Settings(BaseSettings):
         description="PostgreSQL for the conversations: `postgresql+asyncpg://user:password@host:5432/database`. "
         "Empty: SQLite in DATA_DIR.",
     )
+    unsaved_max_mb: int = Field(
+        16, ge=1, le=4096, description="MB of conversations that wait in memory while the database takes no writes."
+    )
+    store_seconds: float = Field(
+        5, ge=0.1, le=3600, description="A reply that is being written is stored this often, in seconds."
+    )
+    store_wait: float = Field(
+        2, gt=0, le=60, description="Seconds that a finished reply waits to be stored before it is shown as such."
+    )
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="Token that `/metrics` wants (`Authorization: Bearer`). "
+        "Empty: it answers loopback and private addresses only.",
+    )
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     secret_key: SecretStr | None = Field(
         None, description="Signs the page's cookies, at least 32 characters. Made and kept in DATA_DIR if absent."
@@ -220,7 +234,11 @@ class Settings(BaseSettings):
         0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."
     )
     stop_seconds: float = Field(
-        10, ge=0, le=3600, description="Seconds that running replies have to finish after SIGTERM; Ctrl-C gives none."
+        10,
+        ge=0,
+        le=3600,
+        description="Seconds that running replies have to finish after SIGTERM; Ctrl-C gives none. "
+        "As long are writes tried that wait for the database.",
     )
     away_seconds: float = Field(
         60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
@@ -317,7 +335,7 @@ def _one_line(problem: ValidationError) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
     field = next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
-    secret = field in ("secret_key", "vllm_api_key", "database_url")
+    secret = field in ("secret_key", "vllm_api_key", "database_url", "metrics_token")
     value = "(secret)" if secret else repr(first.get("input"))
     allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name.upper()}={value} is not allowed: it takes {allowed}"

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
 from app.default_model import DefaultModelFinder
+from app.storage.unsaved import Unsaved
 from app.why import explain
 
 # Readiness is looked up from what is known unless that is older than this, in seconds.
 _FRESH: Final = 5.0
 
 
-def health_routes(finder: DefaultModelFinder) -> APIRouter:
-    """`GET /health`: 200 as long as the server runs. `GET /ready`: 200 when the default model is in memory and its
-    engine answers, else 503 with the reason.
+def health_routes(finder: DefaultModelFinder, unsaved: Unsaved, lost: Callable[[], int]) -> APIRouter:
+    """`GET /health`: 200 as long as the server runs, with the state of the database. `GET /ready`: 200 when the default
+    model is in memory and its engine answers, else 503 with the reason. A database that is away changes neither: the
+    chat goes on.
 
     Args:
         finder: knows the default model.
+        unsaved: knows whether the database takes writes.
+        lost: how many writes were not kept.
     """
     routes = APIRouter()
 
     @routes.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health() -> dict[str, Any]:
+        since = unsaved.away_since
+        database = {
+            "state": "ok" if since is None else "away",
+            "since": since,
+            "waiting": unsaved.waiting,
+            "lost": lost(),
+        }
+        return {"status": "ok", "database": database}
 
     @routes.get("/ready")
     async def ready(response: Response) -> dict[str, str | None]:

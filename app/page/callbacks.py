@@ -11,7 +11,7 @@ from typing import Any, Final
 import chainlit as cl
 from chainlit.action import Action
 from chainlit.config import config
-from chainlit.context import context, context_var, init_ws_context
+from chainlit.context import context, init_ws_context
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.socket import connection_successful
@@ -23,9 +23,13 @@ from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.sockets import connect
-from app.page.texts import language_of, starters
+from app.page.steps import new_id
+from app.page.texts import language_of, starters, text
 from app.page.visit import Visit
 from app.page.visitor import visitor_from_headers
+from app.storage.problems import DatabaseAway
+from app.storage.unsaved import Fate
+from app.storage.writes import Write, Writer
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class Page:
         store: Chainlit's data layer, which is also where preferences are kept.
         preferences: what a new visitor starts with.
         away_seconds: a reply is stopped when its reader is away this long.
+        store_seconds: while it is written, a reply is stored this often.
     """
 
     def __init__(
@@ -53,12 +58,14 @@ class Page:
         store: Any,
         preferences: Preferences,
         away_seconds: float,
+        store_seconds: float = 5.0,
     ) -> None:
         self._chat = chat
         self._finder = finder
         self._store = store
         self._preferences = preferences
         self._away_seconds = away_seconds
+        self._store_seconds = store_seconds
         self._tasks: set[asyncio.Task[None]] = set()
 
     def register(self) -> None:
@@ -74,12 +81,12 @@ class Page:
         code.on_settings_update = wrap_user_function(self._on_settings)
         code.action_callbacks["retry"] = wrap_user_function(self._on_retry)
         sio.on("connect", handler=connect)
+        sio.on("connection_successful", handler=self._on_connected)
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
         sio.on("stop", handler=self._on_stop)
         sio.on("edit_message", handler=self._on_edit)
-        # Its own takes Stop away from a page whose connection broke in the middle of a reply.
-        sio.on("connection_successful", handler=self._on_connected)
-        self._store.on_write_failed = self._on_write_failed
+        self._store.unsaved.on_fate = self._on_fate
+        self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
@@ -99,7 +106,8 @@ class Page:
             if left <= 0:
                 break
             log.info("HEALTH ending, %d replies have %.0f s to finish", len(writing), left)
-            await asyncio.gather(*(visit.checkpoint() for visit in writing))
+            for visit in writing:
+                visit.checkpoint()
             tasks = {visit.answering for visit in writing if visit.answering is not None}
             if tasks:
                 await asyncio.wait(tasks, timeout=min(left, _CHECKPOINT))
@@ -117,7 +125,7 @@ class Page:
         """The visit of a session, with what its visitor has set before."""
         visit = _visit_of(session)
         if visit is None:
-            visit = Visit(session, self._chat, self._store, self._preferences)
+            visit = Visit(session, self._chat, self._store, self._preferences, self._store_seconds)
             setattr(session, _VISIT, visit)
             if session.user is not None:
                 kept = await self._store.load_preferences(session.user.identifier)
@@ -134,14 +142,16 @@ class Page:
 
     async def _on_chat_resume(self, thread: ThreadDict) -> None:
         session = _session()
+        session.thread_id = thread["id"]
         visit = self._still_answering(session, thread["id"])
         if visit is not None:
             delattr(visit.session, _VISIT)
             setattr(session, _VISIT, visit)
-            visit.move_to(session)
+            visit.move_to(session, thread)
         else:
             visit = await self._visit(session)
-            visit.resume(thread)
+            elsewhere = (other for other in _visits() if other.session.thread_id == thread["id"])
+            visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         await self._show_state(visit, anew=True)
 
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:
@@ -168,12 +178,6 @@ class Page:
         message_id = str(action.payload.get("message_id", ""))
         self._start(_stoppable(visit, visit.retry(message_id, await self._finder.model())))
 
-    async def _on_connected(self, sid: str) -> None:
-        await connection_successful(sid)
-        visit = _visit_of(WebsocketSession.get(sid))
-        if visit is not None:
-            await visit.show_again()
-
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
         visit = _visit_of(session)
@@ -190,13 +194,31 @@ class Page:
             return
         self._start(_stoppable(visit, visit.ask(message, await self._finder.model())))
 
-    async def _on_write_failed(self) -> None:
-        """Tell the page whose write it was, once: the chat goes on, but is not being kept."""
-        if context_var.get(None) is None:  # a request's, such as the one that makes the visitor
-            return
-        visit = _visit_of(context.session)
-        if visit is not None:
-            await visit.tell_not_kept()
+    def _on_fate(self, write: Write, writer: Writer, fate: Fate) -> None:
+        """Tell the pages of a conversation that something of it waits or is lost: the chat goes on."""
+        for visit in _visits():
+            user = visit.session.user
+            if user is None or user.identifier != writer.identifier:
+                continue
+            if write.thread_id in ("", visit.session.thread_id):
+                self._start(visit.tell_lost() if fate == "lost" else visit.tell_waiting())
+
+    async def _on_connected(self, sid: str) -> None:
+        """Chainlit's, which would leave the page waiting where the conversation to open cannot be read, and takes Stop
+        away from a page whose connection broke in the middle of a reply."""
+        try:
+            await connection_successful(sid)
+        except DatabaseAway as problem:
+            session = WebsocketSession.require(sid)
+            if not session.restored:  # else only the connection broke: the page still shows all
+                log.error("STORE a conversation cannot be opened: %s", problem)
+                visit = await self._visit(session)
+                await visit.emitter.send_resume_thread_error(text(visit.language, "away"))
+                session.thread_id_to_resume, session.thread_id = None, new_id()
+                await connection_successful(sid)
+        known = _visit_of(WebsocketSession.get(sid))
+        if known is not None:
+            await known.show_again()
 
     async def _on_disconnect(self) -> None:
         session = _session()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,98 +17,105 @@ from chainlit.types import Feedback, PageInfo, PaginatedResponse, Pagination, Th
 from chainlit.user import PersistedUser, User
 from fastapi import HTTPException
 
-from app.page.steps import SETTINGS, TOKENS
+from app.page.steps import SETTINGS, TOKENS, in_turns
 from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
 from app.storage.problems import DatabaseAway
-from app.storage.records import ThreadDeleted, Visitor
+from app.storage.records import Visitor
 from app.storage.threads import Threads
+from app.storage.unsaved import Fate, Unsaved
 from app.storage.visitors import Visitors
+from app.storage.writes import (
+    DeleteStep,
+    SaveElement,
+    SavePreferences,
+    SaveStep,
+    SaveStepMetadata,
+    SaveThread,
+    Write,
+    Writer,
+    with_writes,
+)
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A method of the data layer, without and with what happens when it fails.
-Write = Callable[Concatenate["ChatDataLayer", P], Awaitable[R]]
-ToldWrite = Callable[Concatenate["ChatDataLayer", P], Coroutine[Any, Any, R | None]]
+# A method of the data layer.
+AskedWrite = Callable[Concatenate["ChatDataLayer", P], Coroutine[Any, Any, R]]
 
 
-def _write(*, reported: bool) -> Callable[[Write[P, R]], ToldWrite[P, R]]:
-    """A write that fails is logged, counted and told.
+def _asked(method: AskedWrite[P, R]) -> AskedWrite[P, R]:
+    """A write that somebody has asked for in so many words, and is told of: if it fails, it is logged, counted and
+    raised. What a conversation writes by itself goes into the line instead, see `Unsaved`."""
 
-    Args:
-        reported: the error then goes on, to somebody who can tell what was asked for and not done. The others are
-            writes of the conversation, most of them tasks that Chainlit starts and forgets: the chat goes on.
-    """
+    @wraps(method)
+    async def told(self: ChatDataLayer, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            result = await method(self, *args, **kwargs)
+        except DatabaseAway as problem:
+            self.failed_requests += 1
+            log.error("CHAT not kept, %s failed: %s", method.__name__, problem)
+            raise
+        except Exception:
+            self.failed_requests += 1
+            log.exception("CHAT not kept, %s failed", method.__name__)
+            raise
+        self.unsaved.hurry()
+        return result
 
-    def decorator(method: Write[P, R]) -> ToldWrite[P, R]:
-        @wraps(method)
-        async def told(self: ChatDataLayer, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
-            try:
-                return await method(self, *args, **kwargs)
-            except ThreadDeleted:
-                log.info("CHAT not kept by %s, its conversation was deleted", method.__name__)
-            except Exception as problem:
-                self.failed_writes += 1
-                if isinstance(problem, DatabaseAway):
-                    log.error("CHAT not kept, %s failed: %s", method.__name__, problem)
-                else:
-                    log.exception("CHAT not kept, %s failed", method.__name__)
-                await self.on_write_failed()
-                if reported:
-                    raise
-            return None
-
-        return told
-
-    return decorator
-
-
-async def _nothing() -> None:
-    return None
+    return told
 
 
 class ChatDataLayer(BaseDataLayer):
     """What Chainlit asks of a data layer, and what our page asks besides.
 
+    What is said in a conversation is put into a line of writes, in its order; a method that does that ends when it is
+    stored, or is known to wait or to be lost. What is read has the waiting writes in it.
+
+    Args:
+        threads, visitors: the database's.
+        unsaved: the line in front of them.
+
     Attributes:
-        failed_writes: how many writes have failed since the start.
-        on_write_failed: awaited after each of them, in the context of the page or the request that wrote. What comes
-            too late for a conversation that its visitor has deleted is no failure.
+        unsaved: the same.
+        failed_requests: how many writes have failed that somebody asked for and was told of.
     """
 
-    def __init__(self, threads: Threads, visitors: Visitors) -> None:
+    def __init__(self, threads: Threads, visitors: Visitors, unsaved: Unsaved | None = None) -> None:
         self._threads = threads
         self._visitors = visitors
-        self.failed_writes = 0
-        self.on_write_failed: Callable[[], Awaitable[None]] = _nothing
+        self.unsaved = unsaved or Unsaved(threads, visitors)
+        self.failed_requests = 0
+
+    @property
+    def failed_writes(self) -> int:
+        """How many writes were not kept since the start. What comes too late for a conversation that its visitor has
+        deleted is none of them."""
+        return self.unsaved.lost + self.failed_requests
 
     async def get_user(self, identifier: str) -> PersistedUser | None:
         visitor = await self._visitors.get(identifier)
         return _user(visitor) if visitor else None
 
-    @_write(reported=True)
+    @_asked
     async def create_user(self, user: User) -> PersistedUser | None:
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:
         """What the visitor has set; empty if nothing, or if it cannot be read: the chat goes on."""
+        for write in self.unsaved.of("", identifier):
+            if isinstance(write, SavePreferences):
+                return dict(write.preferences)
         try:
             return await self._visitors.preferences(identifier)
         except DatabaseAway as problem:
             log.error("CHAT the visitor's settings cannot be read: %s", problem)
             return {}
 
-    @_write(reported=False)
-    async def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None:
-        """Keep what a conversation is asked with: its model, how it is sampled, its system prompt."""
-        await self._threads.save(thread_id, await self._user_id(), metadata={SETTINGS: dict(settings)})
-
-    @_write(reported=False)
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None:
         """Keep what the visitor has set."""
-        await self._visitors.save_preferences(identifier, preferences)
+        await self.unsaved.add(SavePreferences(identifier, dict(preferences)), Writer(identifier))
 
     async def step_author(self, step_id: str) -> str:
         """The identifier of the visitor who has that step; empty if there is none."""
@@ -117,53 +125,74 @@ class ChatDataLayer(BaseDataLayer):
         """The identifier of the visitor who has the step with that feedback; empty if there is none."""
         return await self._threads.thumb_author(feedback_id)
 
-    @_write(reported=True)
+    @_asked
     async def upsert_feedback(self, feedback: Feedback) -> str:
         return await self._threads.save_thumb(feedback.forId, feedback.value, feedback.comment)
 
-    @_write(reported=True)
+    @_asked
     async def delete_feedback(self, feedback_id: str) -> bool:
         return await self._threads.delete_thumb(feedback_id)
 
     @queue_until_user_message()
-    @_write(reported=False)
     async def create_element(self, element: Element) -> None:
-        await self._threads.save_element(element_of(element.to_dict()), await self._user_id())
+        await self._add(SaveElement(element_of(element.to_dict())))
 
     async def get_element(self, thread_id: str, element_id: str) -> ElementDict | None:
         element = await self._threads.element(thread_id, element_id)
         return element_dict(element) if element else None
 
     @queue_until_user_message()
-    @_write(reported=True)
+    @_asked
     async def delete_element(self, element_id: str, thread_id: str | None = None) -> None:
         await self._threads.delete_element(thread_id or context.session.thread_id, element_id, await self._user_id())
 
     @queue_until_user_message()
-    @_write(reported=False)
     async def create_step(self, step_dict: StepDict) -> None:
-        await self._threads.save_step(step_of(step_dict), await self._user_id())
+        await self._add(SaveStep(step_of(step_dict)))
 
     @queue_until_user_message()
-    @_write(reported=False)
     async def update_step(self, step_dict: StepDict) -> None:
-        await self._threads.save_step(step_of(step_dict), await self._user_id())
-
-    @_write(reported=False)
-    async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None:
-        """Keep a message's size with it, by model."""
-        await self._threads.save_step_metadata(step_id, {TOKENS: dict(tokens)}, await self._user_id())
+        await self._add(SaveStep(step_of(step_dict)))
 
     @queue_until_user_message()
-    @_write(reported=False)
     async def delete_step(self, step_id: str) -> None:
-        await self._threads.delete_step(step_id, await self._user_id())
+        await self._add(DeleteStep(context.session.thread_id, step_id))
+
+    def keep(self, step_dict: StepDict, element: Element | None = None) -> Awaitable[object]:
+        """Store a step and its element. They are in the line when this returns; who awaits the result waits until they
+        are stored, or known to wait or to be lost."""
+        fates = [self._add(SaveStep(step_of(step_dict)))]
+        if element is not None:
+            fates.append(self._add(SaveElement(element_of(element.to_dict()))))
+        return asyncio.gather(*fates)
+
+    def forget_steps(self, step_ids: Iterable[str]) -> None:
+        """Delete steps, without waiting until it is done."""
+        for step_id in step_ids:
+            self._add(DeleteStep(context.session.thread_id, step_id))
+
+    def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None:
+        """Keep a message's size with it, by model, without waiting until it is done."""
+        self._add(SaveStepMetadata(context.session.thread_id, step_id, {TOKENS: dict(tokens)}))
+
+    def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None:
+        """Keep what a conversation is asked with (model, sampling, system prompt), without waiting until it is done."""
+        self._add(SaveThread(thread_id, True, metadata={SETTINGS: dict(settings)}))
 
     async def get_thread_author(self, thread_id: str) -> str:
-        return await self._threads.author(thread_id)
+        waiting = self.unsaved.writers_of(thread_id)
+        try:
+            author = await self._threads.author(thread_id)
+        except DatabaseAway:
+            if len(waiting) != 1 or not self.unsaved.has_all_of(thread_id, waiting[0].identifier):
+                raise
+            author = ""
+        return author or (waiting[0].identifier if waiting else "")
 
-    @_write(reported=True)
+    @_asked
     async def delete_thread(self, thread_id: str) -> None:
+        await self._threads.reach()
+        self.unsaved.forget(thread_id)
         await self._threads.delete(thread_id)
 
     async def list_threads(self, pagination: Pagination, filters: ThreadFilter) -> PaginatedResponse[ThreadDict]:
@@ -185,10 +214,25 @@ class ChatDataLayer(BaseDataLayer):
         return PaginatedResponse(pageInfo=info, data=[thread_dict(thread) for thread in page.threads])
 
     async def get_thread(self, thread_id: str) -> ThreadDict | None:
-        conversation = await self._threads.get(thread_id)
-        return conversation_dict(conversation) if conversation else None
+        """A conversation, with what is still to be written of it.
 
-    @_write(reported=True)
+        Raises:
+            DatabaseAway: it cannot be read, and not all of it is in memory.
+        """
+        # The writers first: what is made meanwhile is in the line or in the database, or in both.
+        waiting = self.unsaved.writers_of(thread_id)
+        writes = {writer.identifier: self.unsaved.of(thread_id, writer.identifier) for writer in waiting}
+        try:
+            conversation = await self._threads.get(thread_id)
+        except DatabaseAway:
+            if len(waiting) != 1 or not self.unsaved.has_all_of(thread_id, waiting[0].identifier):
+                raise
+            conversation = None
+        owner = conversation.thread.visitor if conversation else next(iter(writes), "")
+        writer = next((writer for writer in waiting if writer.identifier == owner), Writer(owner))
+        conversation = with_writes(conversation, writes.get(owner, []), writer)
+        return _in_turns(conversation_dict(conversation)) if conversation else None
+
     async def update_thread(
         self,
         thread_id: str,
@@ -197,17 +241,27 @@ class ChatDataLayer(BaseDataLayer):
         metadata: dict[str, Any] | None = None,
         tags: list[str] | None = None,
     ) -> None:
-        make = user_id is not None
-        page = context_var.get(None)
-        if not make and page is not None:
-            # A page that ends. It has named its thread itself, and that may have become another visitor's since.
-            if not isinstance(page.session.user, PersistedUser):
-                return
-            user_id = page.session.user.id
+        if context_var.get(None) is None:  # a request
+            await self._change_thread(thread_id, name, user_id, metadata, tags)
+            return
+        # A page that begins, whose visitor has no id if the database was away when it was opened; or one that ends. It
+        # has named its thread itself, and that may have become another visitor's since.
+        begins = user_id is not None or name is not None
         if metadata is not None:
             # Chainlit gives back what it read when the page was opened; ours may be newer.
             metadata = {key: value for key, value in metadata.items() if key != SETTINGS}
-        await self._threads.save(thread_id, user_id, make=make, name=name, metadata=metadata, tags=tags)
+        await self._add(SaveThread(thread_id, begins, name, metadata, tags))
+
+    @_asked
+    async def _change_thread(
+        self,
+        thread_id: str,
+        name: str | None,
+        user_id: str | None,
+        metadata: dict[str, Any] | None,
+        tags: list[str] | None,
+    ) -> None:
+        await self._threads.save(thread_id, user_id, make=user_id is not None, name=name, metadata=metadata, tags=tags)
 
     async def get_favorite_steps(self, user_id: str) -> list[StepDict]:
         """None: favourites are off in .chainlit/config.toml."""
@@ -219,6 +273,14 @@ class ChatDataLayer(BaseDataLayer):
     async def close(self) -> None:
         """Nothing of its own: whoever opened the database closes it."""
 
+    def _add(self, write: Write) -> asyncio.Future[Fate]:
+        """Into the line, for the visitor whose page it is."""
+        user = context.session.user
+        if user is None:
+            return self.unsaved.refuse(write, Writer(""), "a conversation without a visitor is not kept")
+        user_id = str(user.id) if isinstance(user, PersistedUser) else None
+        return self.unsaved.add(write, Writer(str(user.identifier), user_id))
+
     async def _user_id(self) -> str:
         """Of the visitor whose page it is."""
         user = context.session.user
@@ -228,6 +290,11 @@ class ChatDataLayer(BaseDataLayer):
         if not isinstance(user, PersistedUser):
             raise PermissionError("a conversation without a visitor is not kept")
         return str(user.id)
+
+
+def _in_turns(thread: ThreadDict) -> ThreadDict:
+    thread["steps"] = in_turns(thread["steps"])
+    return thread
 
 
 def _user(visitor: Visitor) -> PersistedUser:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, Literal, Protocol
 
-from chainlit.element import CustomElement
+from chainlit.element import CustomElement, Element
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
@@ -16,7 +16,7 @@ from chainlit.utils import utc_now
 from app.chat import ChatTurn, Event, Waiting
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
-from app.page.steps import LEFT_OUT, NOTICE, TOKENS, answer_step, new_id, reasoning_step
+from app.page.steps import LEFT_OUT, NOTICE, QUESTION, TOKENS, answer_step, new_id, reasoning_step
 from app.page.stream import GatheredStream
 from app.page.texts import text
 
@@ -32,9 +32,7 @@ _STATUS_AFTER: Final = 0.3
 class Store(Protocol):
     """Where the page keeps what it shows; Chainlit's data layer."""
 
-    async def create_step(self, step_dict: StepDict) -> None: ...
-
-    async def create_element(self, element: Any) -> None: ...
+    def keep(self, step_dict: StepDict, element: Element | None = None) -> Awaitable[object]: ...
 
 
 class ReplyView:
@@ -50,6 +48,7 @@ class ReplyView:
         on_first_text: called once, when the first piece of the reply is about to be shown.
         keeps_old: a reply without text leaves what it was to replace.
         is_edit: a refusal changes nothing, so it is told beside the conversation, not in it.
+        store_seconds: while it is written, the reply is stored this often.
     """
 
     def __init__(
@@ -64,6 +63,7 @@ class ReplyView:
         on_first_text: Callable[[], Awaitable[None]],
         keeps_old: bool = False,
         is_edit: bool = False,
+        store_seconds: float = 5.0,
     ) -> None:
         self._emitter = emitter
         self._store = store
@@ -75,6 +75,8 @@ class ReplyView:
         self._keeps_old = keeps_old
         self._is_edit = is_edit
         self._elements: dict[str, CustomElement] = {}
+        self._store_seconds = store_seconds
+        self._stored = 0
         self._message = answer_step(thread_id, turn.answer_id, author)
         self._reasoning: StepDict | None = None
         self._failure: StepDict | None = None
@@ -85,6 +87,13 @@ class ReplyView:
         self._answer_stream = GatheredStream(self._send_answer)
         self._reasoning_stream = GatheredStream(self._send_reasoning)
         self.step_ids: list[str] = []
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The steps that are still being written: what the database has of them is older than what is here."""
+        if self._turn.metrics is not None:
+            return set()
+        return {self._message["id"], *([] if self._reasoning is None else [self._reasoning["id"]])}
 
     async def move_to(self, emitter: BaseChainlitEmitter) -> None:
         """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
@@ -102,6 +111,7 @@ class ReplyView:
     async def show(self) -> None:
         """Run the turn to its end. A cancelled task means Stop: the reply is kept as far as it came."""
         failure = ""
+        storing = asyncio.create_task(self._store_now_and_then())
         try:
             async with aclosing(self._turn.events()) as events:
                 async for event in events:
@@ -115,6 +125,7 @@ class ReplyView:
         except Exception:
             log.exception("CHAT the turn broke")
             failure = text(self._language, "internal")
+        storing.cancel()
         ending = asyncio.ensure_future(self._end(failure))
         while not ending.done():
             # A second Stop, or the next message, must not keep the reply from being stored.
@@ -225,31 +236,42 @@ class ReplyView:
         step["metadata"] = {NOTICE: True}
         await self._keep(step, self._final(phase, retry=True, metrics=step is self._message))
 
-    async def checkpoint(self) -> None:
+    async def _store_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self._store_seconds)
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
         """Store what has come so far, as if it had been stopped here: the process may be killed before its end."""
-        if not self._turn.text or self._turn.metrics is not None:  # nothing yet, or it is being stored whole
+        size = len(self._turn.text) + len(self._turn.reasoning)
+        if self._turn.metrics is not None or size == self._stored:  # it is being stored whole, or nothing is new
             return
-        step = StepDict(**self._message)
-        step["output"], step["end"] = self._turn.text, utc_now()
-        await self._store.create_step(step)
-        props = self._final("stopped", retry=True) | {"message_id": step["id"]}
-        await self._store.create_element(self._status(step["id"], props))
+        self._stored = size
+        if self._reasoning is not None:
+            self._store.keep(self._so_far(self._reasoning, self._turn.reasoning))
+        if self._turn.text:
+            props = self._final("stopped", retry=True) | {"message_id": self._message["id"]}
+            message = self._so_far(self._message, self._turn.text)
+            self._store.keep(message, self._status(message["id"], props))
+
+    def _so_far(self, step: StepDict, output: str) -> StepDict:
+        metadata = step["metadata"] | {QUESTION: self._turn.question.id}
+        return StepDict(**(step | {"output": output, "end": utc_now(), "metadata": metadata}))
 
     async def _keep(self, step: StepDict, status: dict[str, Any] | None = None) -> None:
-        """Show a step as complete, with its status line, and store both."""
+        """Store a step with its status line, and show it as complete once it is stored, or known to wait."""
         step["end"] = step["end"] or utc_now()
+        step["metadata"][QUESTION] = self._turn.question.id
         self.step_ids.append(step["id"])
         if step is self._message and not self._shown and (self._turn.text or not self._keeps_old):
             await self._on_first_text()
+        element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
+        await self._store.keep(step, element)
         self._shown = self._shown or step is self._message
         await self._emitter.send_step(step)
-        element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
         if element is not None:
             self._elements[step["id"]] = element
             await self._emitter.send_element(element.to_dict())
-        await self._store.create_step(step)
-        if element is not None:
-            await self._store.create_element(element)
 
     def _metadata(self) -> dict[str, Any]:
         turn = self._turn
@@ -302,3 +324,27 @@ class ReplyView:
 
 def _ended(turn: ChatTurn) -> Phase:
     return turn.metrics.outcome if turn.metrics else "failed"
+
+
+def interrupted(thread_id: str, question_id: str, author: str, language: Language) -> tuple[StepDict, CustomElement]:
+    """What stands under a message that never got a reply, with the offer to try again."""
+    step = answer_step(thread_id, new_id(), author)
+    step["output"] = text(language, "interrupted")
+    step["metadata"] = {NOTICE: True, QUESTION: question_id}
+    props: dict[str, Any] = {
+        "phase": "stopped",
+        "language": language,
+        "model": "",
+        "engine": "",
+        "retry": True,
+        "notes": [],
+    }
+    element = CustomElement(
+        thread_id=thread_id,
+        id=new_id(),
+        name=STATUS_ELEMENT,
+        props=props | {"message_id": step["id"]},
+        for_id=step["id"],
+        display="inline",
+    )
+    return step, element

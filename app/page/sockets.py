@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from chainlit.session import WebsocketSession
 from chainlit.socket import connect as chainlit_connect
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from app.page.visitor import cookie_of
+from app.storage.problems import DatabaseAway
 
 _PATH: Final = "/ws/socket.io"
 # As Chainlit's page makes them.
@@ -35,7 +37,15 @@ async def connect(sid: str, environ: dict[str, Any], auth: object) -> Any:
         raise ConnectionRefusedError("not a session's id")
     if not isinstance(thread_id, str) or len(thread_id) > _LONGEST_THREAD_ID:
         raise ConnectionRefusedError("not a thread's id")
-    return await chainlit_connect(sid, environ, auth)
+    try:
+        return await chainlit_connect(sid, environ, auth)
+    except DatabaseAway:
+        # Whose the thread is cannot be asked now; it is when the thread is opened.
+        accepted = await chainlit_connect(sid, environ, auth | {"threadId": ""})
+        session = WebsocketSession.require(sid)
+        if not session.restored:
+            session.thread_id_to_resume = thread_id
+        return accepted
 
 
 class SocketGuard:

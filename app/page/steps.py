@@ -16,6 +16,8 @@ from app.history import SessionHistory, StoredMessage, Turn
 TOKENS: Final = "tokens"
 LEFT_OUT: Final = "left_out"
 NOTICE: Final = "notice"
+# The message that a step answers: with two pages open, others may have come in between.
+QUESTION: Final = "question"
 # Where a thread's does.
 SETTINGS: Final = "settings"
 
@@ -71,6 +73,20 @@ class TurnSteps:
     replies: list[str] = field(default_factory=list)
 
 
+def in_turns(steps: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Steps with each question followed by what answers it, in the order in which questions came."""
+    turns: dict[str, list[Mapping[str, Any]]] = {"": []}
+    newest = ""
+    for step in steps:
+        if step["type"] == QUESTION_TYPE:
+            newest = step["id"]
+            turns[newest] = [step]
+        else:
+            asked = (step.get("metadata") or {}).get(QUESTION)
+            turns[asked if asked in turns else newest].append(step)
+    return [step for turn in turns.values() for step in turn]
+
+
 def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple[SessionHistory, list[TurnSteps]]:
     """A stored thread as the model's history and as the page's turns.
 
@@ -81,7 +97,7 @@ def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple
     turns: list[Turn] = []
     shown: list[TurnSteps] = []
     left_out = 0
-    for step in steps:
+    for step in in_turns(steps):
         metadata = step.get("metadata") or {}
         message = StoredMessage(step["id"], step.get("output") or "", dict(metadata.get(TOKENS) or {}))
         if step["type"] == QUESTION_TYPE:

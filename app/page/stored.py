@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final, cast
 
 from chainlit.element import ElementDict
@@ -16,7 +17,7 @@ _DISPLAY: Final = ("language", "showInput", "defaultOpen", "autoCollapse", "tags
 
 
 def step_of(step: Mapping[str, Any]) -> Step:
-    """A step as Chainlit sends it; what it leaves out is as a new step has it.
+    """A step as Chainlit sends it, as it is now; what it leaves out is as a new step has it.
 
     Raises:
         KeyError: it has no id or no thread.
@@ -30,8 +31,8 @@ def step_of(step: Mapping[str, Any]) -> Step:
         input=str(step.get("input") or ""),
         output=str(step.get("output") or ""),
         is_error=bool(step.get("isError")),
-        metadata=dict(step.get("metadata") or {}),
-        display={name: step[name] for name in _DISPLAY if step.get(name) is not None},
+        metadata=deepcopy(dict(step.get("metadata") or {})),
+        display={name: deepcopy(step[name]) for name in _DISPLAY if step.get(name) is not None},
         created_at=step.get("createdAt"),
         started_at=step.get("start"),
         ended_at=step.get("end"),
@@ -39,7 +40,7 @@ def step_of(step: Mapping[str, Any]) -> Step:
 
 
 def element_of(element: ElementDict) -> Element:
-    """An element as Chainlit sends it. A file's bytes are not part of it.
+    """An element as Chainlit sends it, as it is now. A file's bytes are not part of it.
 
     Raises:
         PermissionError: it names no thread, so it is nobody's.
@@ -47,7 +48,7 @@ def element_of(element: ElementDict) -> Element:
     thread_id = element.get("threadId")
     if not thread_id:
         raise PermissionError("the element belongs to no conversation")
-    return Element(element["id"], thread_id, element.get("forId"), dict(element))
+    return Element(element["id"], thread_id, element.get("forId"), deepcopy(dict(element)))
 
 
 def thread_dict(thread: Thread) -> ThreadDict:

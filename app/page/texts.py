@@ -34,7 +34,13 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "still_answering": "The last message is still being answered. Stop it first, or wait.",
         "internal": "Something in the program itself went wrong. The text so far is kept. The log has the details.",
         "history_off": "Conversations are not kept here: close or reload the page, and this one is gone.",
-        "not_kept": "This conversation is not being kept: the disk or the database takes no writes. The chat goes on.",
+        "not_kept": "This conversation is not being kept now: the disk or the database takes no writes. "
+        "The chat goes on, and what is said is stored as soon as they do.",
+        "kept_again": "The database is back. All that was said here is kept.",
+        "lost": "Something of this conversation could not be kept and will be missing when you open it again. "
+        "Copy what you need. The log of the server says why.",
+        "interrupted": "The server stopped before it replied to this.",
+        "away": "The database is away, so this conversation cannot be opened now. Try again in a while.",
         "retry": "Try again",
     },
     "ru": {
@@ -64,7 +70,13 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "still_answering": "На прошлое сообщение ещё идёт ответ. Остановите его или подождите.",
         "internal": "Ошибка в самой программе. Полученный текст сохранён. Подробности в журнале сервера.",
         "history_off": "Беседы здесь не сохраняются: закройте или обновите страницу, и эта исчезнет.",
-        "not_kept": "Беседа сейчас не сохраняется: диск или база данных не принимает запись. Чат продолжается.",
+        "not_kept": "Беседа сейчас не сохраняется: диск или база данных не принимает запись. "
+        "Чат продолжается, сказанное сохранится, как только это станет возможно.",
+        "kept_again": "База данных снова на месте. Всё, что здесь сказано, сохранено.",
+        "lost": "Часть этой беседы сохранить не удалось: когда вы откроете её снова, этого не будет. "
+        "Скопируйте нужное. Причина — в журнале сервера.",
+        "interrupted": "Сервер остановился, не успев ответить.",
+        "away": "База данных недоступна, поэтому открыть эту беседу сейчас нельзя. Попробуйте чуть позже.",
         "retry": "Повторить",
     },
 }

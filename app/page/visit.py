@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, Protocol
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
@@ -12,14 +12,15 @@ from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
 from chainlit.session import WebsocketSession
 from chainlit.step import StepDict
+from chainlit.types import ThreadDict
 
 from app.chat import Chat, ChatTurn
 from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
-from app.page.reply import ReplyView, Store
-from app.page.steps import SETTINGS, TurnSteps, conversation_of, new_id
+from app.page.reply import ReplyView, Store, interrupted
+from app.page.steps import ANSWER_TYPE, SETTINGS, TurnSteps, conversation_of, new_id
 from app.page.texts import language_of, text
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
@@ -29,13 +30,11 @@ _STOP_WAIT: Final = 5.0
 class PageStore(Store, Protocol):
     """Where a page's conversation and its visitor's settings are kept; Chainlit's data layer, or nowhere."""
 
-    async def update_step(self, step_dict: StepDict) -> None: ...
+    def forget_steps(self, step_ids: Iterable[str]) -> None: ...
 
-    async def delete_step(self, step_id: str) -> None: ...
+    def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
 
-    async def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
-
-    async def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
+    def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
 
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
 
@@ -48,39 +47,69 @@ class Visit:
         chat: answers.
         store: keeps conversations and preferences.
         preferences: what a new chat starts with.
+        store_seconds: while it is written, a reply is stored this often.
     """
 
-    def __init__(self, session: WebsocketSession, chat: Chat, store: PageStore, preferences: Preferences) -> None:
+    def __init__(
+        self,
+        session: WebsocketSession,
+        chat: Chat,
+        store: PageStore,
+        preferences: Preferences,
+        store_seconds: float = 5.0,
+    ) -> None:
         self.session = session
         self.language: Language = language_of(session.language)
         self.preferences = preferences
         self.history = SessionHistory(session.thread_id)
         self._chat = chat
         self._store = store
+        self._store_seconds = store_seconds
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
-        self._told_not_kept = False
+        self._told: set[str] = set()
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
         # What the conversation is kept with.
         self._settings: dict[str, Any] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def emitter(self) -> BaseChainlitEmitter:
         """The way to this page, whatever the calling task is about."""
         return init_ws_context(self.session).emitter
 
-    def resume(self, thread: Mapping[str, Any]) -> None:
-        """Take up a stored conversation, with the settings that it is kept with."""
-        self.history, self._turns = conversation_of(thread["id"], thread.get("steps") or [])
+    def resume(self, thread: ThreadDict, *, answering: bool) -> None:
+        """Take up a stored conversation, with the settings that it is kept with.
+
+        Args:
+            thread: is given what the page shows under a last message without a reply: the server was killed then.
+            answering: another page of it waits for that reply.
+        """
+        self.history, self._turns = conversation_of(thread["id"], thread["steps"])
         self._view = None  # it is among the steps, which the page gets
         self._settings = (thread.get("metadata") or {}).get(SETTINGS)
         if self._settings is not None:
             self.preferences, _ = self.preferences.changed(self._settings, self.language)
+        if answering or not self._turns or any(step["type"] == ANSWER_TYPE for step in self._last_replies(thread)):
+            return
+        step, element = interrupted(thread["id"], self._turns[-1].question_id, config.ui.name, self.language)
+        self._turns[-1].replies.append(step["id"])
+        thread["steps"] = [*thread["steps"], step]
+        thread["elements"] = [*(thread["elements"] or []), element.to_dict()]
 
-    def move_to(self, session: WebsocketSession) -> None:
-        """The page was loaded anew in the middle of a reply: the rest of it goes to the new one."""
+    def _last_replies(self, thread: ThreadDict) -> list[StepDict]:
+        return [step for step in thread["steps"] if step["id"] in self._turns[-1].replies]
+
+    def move_to(self, session: WebsocketSession, thread: ThreadDict) -> None:
+        """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
+
+        Args:
+            session: the new page's.
+            thread: what it is given first; what is being written is taken out, see `show_again`.
+        """
+        unfinished = self._view.unfinished if self._view is not None else set()
+        thread["steps"] = [step for step in thread["steps"] if step["id"] not in unfinished]
+        thread["elements"] = [shown for shown in thread["elements"] or [] if shown.get("forId") not in unfinished]
         before, self.session = self.session, session
         if before is not session:
             # What is still told to the page that is gone goes to whichever page it is then.
@@ -129,13 +158,27 @@ class Visit:
         settings = self.preferences.as_dict()
         if settings != self._settings:
             self._settings = settings
-            self._start(self._store.save_settings(self.session.thread_id, settings))
+            init_ws_context(self.session)
+            self._store.save_settings(self.session.thread_id, settings)
 
-    async def tell_not_kept(self) -> None:
-        """Tell the visitor, once, that writes fail."""
-        if not self._told_not_kept:
-            self._told_not_kept = True
-            await self.emitter.send_toast(text(self.language, "not_kept"), "warning")
+    async def tell_waiting(self) -> None:
+        """Tell the visitor, once, that what is said here is not stored now and will be."""
+        await self._tell_once("not_kept", "warning")
+
+    async def tell_lost(self) -> None:
+        """Tell the visitor, once, that something of what was said here will never be stored."""
+        await self._tell_once("lost", "error")
+
+    async def tell_kept(self) -> None:
+        """Tell the visitor who was told that something waits that all is stored; what was lost stays said."""
+        if "not_kept" in self._told:
+            self._told.discard("not_kept")
+            await self.emitter.send_toast(text(self.language, "kept_again"), "success")
+
+    async def _tell_once(self, key: str, kind: Literal["warning", "error"]) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            await self.emitter.send_toast(text(self.language, key), kind)
 
     def knows(self, message_id: str) -> bool:
         """Whether the visitor's message of that id stands in this conversation."""
@@ -161,9 +204,7 @@ class Visit:
         old = self.history.question(question.id)
         self._turns[place:] = [TurnSteps(question.id)]
         await self.emitter.update_step(step)
-        turn = await self._answer(
-            question, default, replaces=gone, is_edit=True, when_it_begins=lambda: self._store.update_step(step)
-        )
+        turn = await self._answer(question, default, replaces=gone, edited=step)
         if turn.refused:
             self._turns[place:] = replaced
             step["output"] = old.text if old else ""
@@ -175,7 +216,7 @@ class Visit:
             await self.emitter.send_toast(text(self.language, "still_answering"), "info")
             return
         last = self.history.last
-        # A message that was refused never came into the history: the last there is the one before it.
+        # An empty message never came into the history: the last there is the one before it.
         asked = self._turns[-1] if self._turns else None
         if last is None or asked is None or message_id not in asked.replies or last.question.id != asked.question_id:
             await self.emitter.send_toast(text(self.language, "only_last"), "info")
@@ -195,8 +236,7 @@ class Visit:
         replaces: list[str],
         *,
         keeps_old: bool = False,
-        is_edit: bool = False,
-        when_it_begins: Callable[[], Awaitable[None]] | None = None,
+        edited: StepDict | None = None,
     ) -> ChatTurn:
         """Show a reply.
 
@@ -204,8 +244,8 @@ class Visit:
             question: the message.
             default: answers, if the visitor has chosen no model.
             replaces: steps that go when the reply begins; those that stay, because none came, are still the turn's.
-            keeps_old, is_edit: see ReplyView.
-            when_it_begins: what is then to be stored before they are deleted.
+            keeps_old: see ReplyView.
+            edited: the message's step, to be stored when the reply begins; None: it is stored already.
 
         Returns:
             The turn, which has ended.
@@ -216,16 +256,16 @@ class Visit:
         options = self.preferences.options(default.id if default else "")
         turn = self._chat.turn(self.history, question, new_id(), options)
 
-        removal: asyncio.Task[None] | None = None
-
         async def first_text() -> None:
-            nonlocal removal
             gone, replaces[:] = list(replaces), []
+            emitter = self.emitter
+            if edited is not None:
+                self._store.keep(edited)
+            if edited is not None or gone:
+                self._store.save_tokens(question.id, {})  # it is counted anew
+            self._store.forget_steps(gone)
             for step_id in gone:
-                await self.emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
-            if gone or is_edit:
-                # Beside the reply, which does not wait for the database.
-                removal = self._start(self._replace(question.id, gone, when_it_begins))
+                await emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
 
         self._keep_settings()
         view = self._view = ReplyView(
@@ -237,33 +277,17 @@ class Visit:
             language=self.language,
             on_first_text=first_text,
             keeps_old=keeps_old,
-            is_edit=is_edit,
+            is_edit=edited is not None,
+            store_seconds=self._store_seconds,
         )
         try:
             await view.show()
         finally:
             turn_steps.replies = replaces + view.step_ids
-        if removal is not None:
-            await removal
         for message in turn.counted.values():
             if not (turn.refused and message is question):
-                await self._store.save_tokens(message.id, message.tokens)
+                self._store.save_tokens(message.id, message.tokens)
         return turn
-
-    async def _replace(
-        self, question_id: str, gone: list[str], when_it_begins: Callable[[], Awaitable[None]] | None
-    ) -> None:
-        if when_it_begins is not None:
-            await when_it_begins()
-        await self._store.save_tokens(question_id, {})  # it is counted anew
-        for step_id in gone:
-            await self._store.delete_step(step_id)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     @property
     def answering(self) -> asyncio.Task[Any] | None:
@@ -275,11 +299,11 @@ class Visit:
         if self.answering is not None:
             self.answering.cancel()
 
-    async def checkpoint(self) -> None:
+    def checkpoint(self) -> None:
         """Store the reply that is being written as far as it has come."""
         if self._view is not None:
             init_ws_context(self.session)
-            await self._view.checkpoint()
+            self._view.checkpoint()
 
     async def _wind_up(self) -> None:
         """A message that comes while a reply is being written ends that reply first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,9 @@ class Database:
     """A database by its SQLAlchemy URL: `sqlite+aiosqlite:///data/chat.db`, `postgresql+asyncpg://user@host/name`.
 
     One that is away when it is opened is opened by the first use that finds it back.
+
+    Attributes:
+        on_away: told whenever it cannot be reached, or takes no writes.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,6 +38,7 @@ class Database:
         # The last try to reach it that failed.
         self._failed_at = 0.0
         self._failure = ""
+        self.on_away: Callable[[], None] = lambda: None
 
     @classmethod
     def in_folder(cls, folder: Path) -> Database:
@@ -113,10 +117,12 @@ class Database:
                 yield connection
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
+                    self.on_away()
                     raise DatabaseAway(reason(problem)) from None
                 raise
 
     def _away(self, problem: Exception) -> DatabaseAway:
+        self.on_away()
         self._failed_at, self._failure = time.monotonic(), reason(problem)
         return DatabaseAway(self._failure)
 

@@ -47,6 +47,15 @@ class Threads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def reach(self) -> None:
+        """See whether the database takes writes, without one.
+
+        Raises:
+            DatabaseAway: it does not.
+        """
+        async with self._database.write() as connection:
+            await connection.execute(select(1))
+
     async def author(self, thread_id: str) -> str:
         """The identifier of the thread's visitor; empty if there is no such thread."""
         return await self._author(select(threads.c.id).where(threads.c.id == thread_id))
@@ -147,11 +156,11 @@ class Threads:
                 await connection.execute(update(threads).where(wanted).values(**values))
 
     async def delete(self, thread_id: str) -> None:
-        """Delete a thread with all that belongs to it, for ever: what comes late for it is refused."""
+        """Delete a thread with all that belongs to it, for ever: what comes late for it is refused, also where nothing
+        of it had been stored yet."""
         async with self._database.write() as connection:
-            gone = await connection.execute(delete(threads).where(threads.c.id == thread_id))
-            if gone.rowcount:
-                await insert_new(connection, deleted_threads, "id", {"id": thread_id, "deleted_at": now()})
+            await connection.execute(delete(threads).where(threads.c.id == thread_id))
+            await insert_new(connection, deleted_threads, "id", {"id": thread_id, "deleted_at": now()})
 
     async def save_step(self, step: Step, user_id: str) -> None:
         """Store a step, or its new state: it keeps its place, and metadata is merged key by key.

@@ -22,7 +22,9 @@ from fastapi import HTTPException
 from app.page.data_layer import ChatDataLayer
 from app.page.steps import answer_step, conversation_of, new_id, reasoning_step
 from app.storage.database import Database
+from app.storage.tables import metadata
 from app.storage.threads import Threads
+from app.storage.unsaved import Fate
 from app.storage.visitors import Visitors
 
 
@@ -135,7 +137,7 @@ async def test_a_thread_comes_back_with_all_that_the_page_needs(
     for step in (asked, thought, reply):
         await layer.create_step(step)
     await layer.create_element(status(thread_id, reply["id"], phase="finished", metrics={"seconds": 1.5}))
-    await layer.save_tokens(asked["id"], {"m": 5})
+    layer.save_tokens(asked["id"], {"m": 5})
     feedback_id = await layer.upsert_feedback(Feedback(forId=reply["id"], value=1, comment="good"))
 
     thread = await layer.get_thread(thread_id)
@@ -234,7 +236,7 @@ async def test_a_page_that_names_anothers_thread_changes_nothing_in_it(
 async def test_nobody_in_particular_writes_nothing(
     layer: ChatDataLayer, visit: Callable[..., WebsocketSession]
 ) -> None:
-    thread_id = visit(User(identifier="not stored")).thread_id
+    thread_id = visit(None).thread_id
     await layer.create_step(question(thread_id))
     assert layer.failed_writes == 1
     assert await layer.get_thread(thread_id) is None
@@ -281,8 +283,8 @@ GONE = r"no such table|relation \"\w+\" does not exist"
 
 async def break_the_database(database: Database) -> None:
     async with database.write() as connection:
-        for table in ("feedback", "elements", "steps", "threads", "users"):
-            await connection.exec_driver_sql(f"DROP TABLE {table}")
+        for table in reversed(metadata.sorted_tables):
+            await connection.exec_driver_sql(f"DROP TABLE {table.name}")
 
 
 async def test_a_write_that_fails_is_logged_counted_and_told(
@@ -294,19 +296,16 @@ async def test_a_write_that_fails_is_logged_counted_and_told(
 ) -> None:
     thread_id = visit(ann).thread_id
     await break_the_database(database)
-    told: list[int] = []
-
-    async def tell() -> None:
-        told.append(layer.failed_writes)
-
-    layer.on_write_failed = tell
-    with caplog.at_level(logging.ERROR, "app.page.data_layer"):
+    told: list[tuple[str, str, Fate]] = []
+    layer.unsaved.on_fate = lambda write, writer, fate: told.append((write.thread_id, writer.identifier, fate))
+    with caplog.at_level(logging.ERROR, "app.storage.unsaved"):
         await layer.create_step(question(thread_id, "my diary"))
         await layer.save_preferences("ann", {"system_prompt": "my diary"})
-    assert told == [1, 2]
+    assert told == [(thread_id, "ann", "lost"), ("", "ann", "lost")]
+    assert layer.failed_writes == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "CHAT not kept, create_step failed",
-        "CHAT not kept, save_preferences failed",
+        "CHAT not kept, SaveStep failed",
+        "CHAT not kept, SavePreferences failed",
     ]
     assert re.search(GONE, caplog.text)
     assert "my diary" not in caplog.text
@@ -316,6 +315,7 @@ async def test_who_asked_for_a_write_is_told_that_it_failed(
     layer: ChatDataLayer, database: Database, ann: PersistedUser, visit: Callable[..., WebsocketSession]
 ) -> None:
     thread_id = visit(ann).thread_id
+    context_var.set(None)  # a request
     await break_the_database(database)
     for write in (
         lambda: layer.update_thread(thread_id, name="renamed"),
@@ -325,7 +325,7 @@ async def test_who_asked_for_a_write_is_told_that_it_failed(
     ):
         with pytest.raises(Exception, match=GONE):
             await write()
-    assert layer.failed_writes == 4
+    assert layer.failed_writes == layer.failed_requests == 4
 
 
 async def test_what_a_visitor_has_set_stays_with_the_visitor_and_out_of_the_browser(

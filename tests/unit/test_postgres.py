@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytest
-from chainlit.user import PersistedUser, User
 from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +20,7 @@ from app.storage.tables import users
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from tests.postgres import PASSWORD, Postgres
+from tests.unit.test_unsaved import all_kept
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'chainlit-ollama'"
 
@@ -99,48 +99,28 @@ async def test_one_that_is_away_at_the_start_is_used_as_soon_as_it_is_there(post
     await database.close()
 
 
-async def test_while_it_is_away_what_is_not_kept_is_counted_and_told_in_one_line_each(
+async def test_while_it_is_away_what_was_asked_for_fails_in_one_line_and_the_rest_waits(
     postgres: Postgres, layer: ChatDataLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[int] = []
-
-    async def tell() -> None:
-        told.append(layer.failed_writes)
-
-    layer.on_write_failed = tell
     await layer.save_preferences("ann", {"temperature": 0.1})
     postgres.stop()
-    with caplog.at_level(logging.ERROR, "app.page.data_layer"):
+    with caplog.at_level(logging.ERROR):
         await layer.save_preferences("ann", {"temperature": 0.9})
-        assert await layer.load_preferences("ann") == {}
+        assert await layer.load_preferences("ann") == {"temperature": 0.9}
+        assert await layer.load_preferences("bob") == {}
         with pytest.raises(DatabaseAway):
             await layer.update_thread("t", name="renamed")
-    assert told == [1, 2]
-    assert layer.failed_writes == 2
+    assert layer.failed_writes == layer.failed_requests == 1
+    assert layer.unsaved.waiting == 1
     assert len(caplog.records) == 3
     assert all(record.exc_info is None for record in caplog.records)
-    assert "CHAT not kept, save_preferences failed: " in caplog.text
+    assert "STORE the database takes no writes, they wait: " in caplog.text
+    assert "CHAT not kept, _change_thread failed: " in caplog.text
     assert PASSWORD not in caplog.text
     postgres.start()
-    assert await layer.load_preferences("ann") == {"temperature": 0.1}
-    await layer.save_preferences("ann", {"temperature": 0.5})
-    assert await layer.load_preferences("ann") == {"temperature": 0.5}
-    assert layer.failed_writes == 2
-
-
-async def test_a_page_that_was_opened_while_it_was_away_is_kept_from_when_it_is_back(
-    layer: ChatDataLayer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Session:
-        user: User | PersistedUser = User(identifier="ann")
-
-    class Context:
-        session = Session()
-
-    await layer.create_user(User(identifier="ann"))
-    monkeypatch.setattr("app.page.data_layer.context", Context)
-    assert await layer._user_id()
-    assert isinstance(Context.session.user, PersistedUser)
+    await all_kept(layer.unsaved)
+    assert await layer.load_preferences("ann") == {"temperature": 0.9}
+    assert layer.failed_writes == 1
 
 
 async def test_a_server_that_takes_connections_and_says_nothing_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

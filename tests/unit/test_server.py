@@ -58,7 +58,8 @@ def test_packages_that_nothing_uses_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_health_and_readiness(site: Program) -> None:
-    assert site.get("/health") == {"status": "ok"}
+    database = {"state": "ok", "since": None, "waiting": 0, "lost": 0}
+    assert site.get("/health") == {"status": "ok", "database": database}
     deadline = time.monotonic() + 20
     while (ready := site.get("/ready"))["status"] != "ready" and time.monotonic() < deadline:
         time.sleep(0.1)
