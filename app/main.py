@@ -28,15 +28,18 @@ from app.metrics import watch_storage
 from app.page.callbacks import Page
 from app.page.closed import ClosedPaths
 from app.page.data_layer import ChatDataLayer
+from app.page.forgetful import ForgetfulStore
 from app.page.headers import SecurityHeaders
 from app.page.html import local_html
 from app.page.owned import owned_routes
 from app.page.preferences import Preferences
 from app.page.sockets import SocketGuard
 from app.page.visitor import VisitorCookie
+from app.request_log import RequestLog
 from app.settings import GUIDE_DIR, Settings
 from app.storage.database import Database
 from app.storage.problems import DatabaseAway
+from app.storage.requests import Requests
 from app.storage.threads import Threads
 from app.storage.unsaved import Unsaved
 from app.storage.visitors import Visitors
@@ -131,17 +134,25 @@ def create_app(settings: Settings) -> FastAPI:
         settled_poll=settings.models_cache_seconds,
     )
     url = settings.database_url
-    database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
-    threads, visitors = Threads(database), Visitors(database)
-    unsaved = Unsaved(threads, visitors, max_bytes=settings.unsaved_max_mb * 1024 * 1024, patience=settings.store_wait)
-    store = ChatDataLayer(threads, visitors, unsaved)
+    database: Database | None = None
+    if settings.uses_database:
+        database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
+    store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
+    request_log: RequestLog | None = None
+    if database is not None and settings.history:
+        store = _kept(database, settings)
+        if settings.request_log:
+            request_log = RequestLog(Requests(database))
+            chat.on_end = request_log.add
+    unsaved = store.unsaved
     registry = CollectorRegistry()
-    watch_storage(
-        registry,
-        unsaved=lambda: unsaved.waiting,
-        lost=lambda: store.failed_writes,
-        up=lambda: unsaved.away_since is None,
-    )
+    if unsaved is not None:
+        watch_storage(
+            registry,
+            unsaved=lambda: unsaved.waiting,
+            lost=lambda: store.failed_writes,
+            up=lambda: unsaved.away_since is None,
+        )
     preferences = Preferences(
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
@@ -164,18 +175,23 @@ def create_app(settings: Settings) -> FastAPI:
 
         finder.on_change(say)
         search = asyncio.create_task(finder.run())
-        database.on_away = unsaved.wake
-        unsaved.wake()
+        if database is not None and unsaved is not None:
+            database.on_away = unsaved.wake
+            unsaved.wake()
         try:
             yield
         finally:
             search.cancel()
             await asyncio.wait({search}, timeout=1)
             await page.close()
-            await unsaved.close(settings.stop_seconds)
+            if unsaved is not None:
+                await unsaved.close(settings.stop_seconds)
+            if request_log is not None:
+                await request_log.close()
             for engine in engines:
                 await engine.close()
-            await database.close()
+            if database is not None:
+                await database.close()
 
     app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -202,8 +218,15 @@ def create_app(settings: Settings) -> FastAPI:
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
-    app.add_middleware(VisitorCookie)
+    app.add_middleware(VisitorCookie, lasting=settings.history)
     app.add_middleware(SocketGuard, sio=chainlit_server.sio)
     app.add_middleware(ClosedPaths)
     app.add_middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)
     return app
+
+
+def _kept(database: Database, settings: Settings) -> ChatDataLayer:
+    """Where conversations are kept."""
+    threads, visitors = Threads(database), Visitors(database)
+    unsaved = Unsaved(threads, visitors, max_bytes=settings.unsaved_max_mb * 1024 * 1024, patience=settings.store_wait)
+    return ChatDataLayer(threads, visitors, unsaved)

@@ -129,6 +129,13 @@ class Settings(BaseSettings):
         description="PostgreSQL for the conversations: `postgresql+asyncpg://user:password@host:5432/database`. "
         "Empty: SQLite in DATA_DIR.",
     )
+    history: bool = Field(
+        True, description="Keep conversations. `off`: nothing is written anywhere, a reload of the page begins anew."
+    )
+    request_log: bool = Field(
+        True,
+        description="Keep a row of figures for each reply, without a word of what was said. Needs HISTORY.",
+    )
     unsaved_max_mb: int = Field(
         16, ge=1, le=4096, description="MB of conversations that wait in memory while the database takes no writes."
     )
@@ -275,6 +282,11 @@ class Settings(BaseSettings):
             if len(secret) < 32 or "changeme" in secret.lower():
                 raise ValueError("SECRET_KEY is not allowed: it takes at least 32 random characters")
         return self
+
+    @property
+    def uses_database(self) -> bool:
+        """Whether anything is kept at all; else DATA_DIR is not needed."""
+        return self.history
 
     @property
     def ollama_models(self) -> tuple[str, ...]:

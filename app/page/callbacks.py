@@ -25,7 +25,7 @@ from app.page.preferences import Preferences
 from app.page.sockets import connect
 from app.page.steps import new_id
 from app.page.texts import language_of, starters, text
-from app.page.visit import Visit
+from app.page.visit import PageStore, Visit
 from app.page.visitor import visitor_from_headers
 from app.storage.problems import DatabaseAway
 from app.storage.unsaved import Fate
@@ -45,7 +45,7 @@ class Page:
     Args:
         chat: answers.
         finder: knows which model answers those who have picked none.
-        store: Chainlit's data layer, which is also where preferences are kept.
+        store: where conversations and preferences are kept, if they are.
         preferences: what a new visitor starts with.
         away_seconds: a reply is stopped when its reader is away this long.
         store_seconds: while it is written, a reply is stored this often.
@@ -55,7 +55,7 @@ class Page:
         self,
         chat: Chat,
         finder: DefaultModelFinder,
-        store: Any,
+        store: PageStore,
         preferences: Preferences,
         away_seconds: float,
         store_seconds: float = 5.0,
@@ -72,10 +72,11 @@ class Page:
         """Tell Chainlit what to call."""
         code = config.code
         code.header_auth_callback = wrap_user_function(visitor_from_headers)
-        code.data_layer = lambda: self._store
+        code.data_layer = lambda: self._store.data_layer
         code.set_starters = wrap_user_function(self._starters)
         code.on_chat_start = wrap_user_function(self._on_chat_start)
-        code.on_chat_resume = wrap_user_function(self._on_chat_resume)
+        if self._store.data_layer is not None:
+            code.on_chat_resume = wrap_user_function(self._on_chat_resume)
         code.on_chat_end = wrap_user_function(self._on_disconnect)
         code.on_message = wrap_user_function(self._on_message)
         code.on_settings_update = wrap_user_function(self._on_settings)
@@ -85,8 +86,9 @@ class Page:
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
         sio.on("stop", handler=self._on_stop)
         sio.on("edit_message", handler=self._on_edit)
-        self._store.unsaved.on_fate = self._on_fate
-        self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
+        if self._store.unsaved is not None:
+            self._store.unsaved.on_fate = self._on_fate
+            self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
@@ -244,7 +246,8 @@ class Page:
     async def _show_state(self, visit: Visit, *, anew: bool = False) -> None:
         """The settings panel and the banner, as things are now."""
         await self._show_settings(visit, anew=anew)
-        status = banner(self._finder.current, self._finder.wishes, visit.language)
+        kept = self._store.data_layer is not None
+        status = banner(self._finder.current, self._finder.wishes, visit.language, kept=kept)
         await visit.emitter.send_window_message(status)
 
     async def _show_settings(self, visit: Visit, *, anew: bool) -> None:

@@ -94,6 +94,11 @@ class ChatDataLayer(BaseDataLayer):
         deleted is none of them."""
         return self.unsaved.lost + self.failed_requests
 
+    @property
+    def data_layer(self) -> ChatDataLayer:
+        """For Chainlit, which is given none where nothing is kept."""
+        return self
+
     async def get_user(self, identifier: str) -> PersistedUser | None:
         visitor = await self._visitors.get(identifier)
         return _user(visitor) if visitor else None

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
+from chainlit.data.base import BaseDataLayer
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
 from chainlit.session import WebsocketSession
@@ -22,6 +23,7 @@ from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
 from app.page.steps import ANSWER_TYPE, SETTINGS, TurnSteps, conversation_of, new_id
 from app.page.texts import language_of, text
+from app.storage.unsaved import Unsaved
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0
@@ -30,6 +32,14 @@ _STOP_WAIT: Final = 5.0
 class PageStore(Store, Protocol):
     """Where a page's conversation and its visitor's settings are kept; Chainlit's data layer, or nowhere."""
 
+    @property
+    def data_layer(self) -> BaseDataLayer | None:
+        """What Chainlit keeps and finds by itself; None: nothing is kept at all."""
+
+    @property
+    def unsaved(self) -> Unsaved | None:
+        """The writes that wait, where there are any."""
+
     def forget_steps(self, step_ids: Iterable[str]) -> None: ...
 
     def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
@@ -37,6 +47,8 @@ class PageStore(Store, Protocol):
     def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
 
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
+
+    async def load_preferences(self, identifier: str) -> dict[str, Any]: ...
 
 
 class Visit:
