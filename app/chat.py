@@ -36,13 +36,14 @@ from app.errors import (
     ChatError,
     EmptyMessage,
     EngineError,
+    InputError,
     MessageTooLarge,
     NoModel,
     PromptTooLong,
     Stopping,
     Unsupported,
 )
-from app.history import Prompt, SessionHistory, StoredMessage
+from app.history import Prompt, SessionHistory, StoredMessage, Turn
 from app.metrics import Outcome, ReplyMetrics
 from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
 
@@ -108,14 +109,22 @@ class ChatTurn:
         error: why the turn failed, if it did.
         metrics: set when the turn has ended, whichever way.
         counted: messages whose exact size became known in this turn, to be stored with them.
+        source: who asked: the page, or which API.
     """
 
     def __init__(
-        self, chat: Chat, history: SessionHistory, question: StoredMessage, answer_id: str, options: ReplyOptions
+        self,
+        chat: Chat,
+        history: SessionHistory,
+        question: StoredMessage,
+        answer_id: str,
+        options: ReplyOptions,
+        source: str,
     ) -> None:
         self._chat = chat
         self._history = history
         self._options = options
+        self.source = source
         self.question = question
         self.answer_id = answer_id
         self.answer: StoredMessage | None = None
@@ -149,10 +158,13 @@ class ChatTurn:
             ChatError: it failed; what had come is kept the same way.
         """
         outcome: Outcome = "stopped"
+        replaced: Sequence[Turn] = ()
+        seen_left_out = self._history.seen_left_out
         try:
-            self._check()
+            self._check_text()
             if self._history.last is None or self._history.last.question is not self.question:
-                self._history.ask(self.question)
+                replaced = self._history.ask(self.question)
+            self._check_size()
             async with aclosing(self._answer()) as events:
                 async for event in events:
                     yield event
@@ -160,6 +172,9 @@ class ChatTurn:
         except ChatError as problem:
             self.error = problem
             outcome = "failed"
+            if self.refused and replaced:
+                self._history.take_back(replaced)
+                self._history.seen_left_out = seen_left_out
             raise
         except Exception:
             outcome = "failed"
@@ -167,11 +182,18 @@ class ChatTurn:
         finally:
             self._close(outcome)
 
-    def _check(self) -> None:
+    @property
+    def refused(self) -> bool:
+        """Whether the message itself is why there is no reply. An edit that is refused has changed nothing."""
+        return isinstance(self.error, InputError | PromptTooLong)
+
+    def _check_text(self) -> None:
         self.question.text = readable(self.question.text)
-        size = len(self.question.text.encode("utf-8", "replace"))
         if not self.question.counted.strip():
             raise EmptyMessage
+
+    def _check_size(self) -> None:
+        size = len(self.question.text.encode("utf-8", "replace"))
         if size > self._chat.max_message_bytes:
             raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
 
@@ -267,9 +289,10 @@ class ChatTurn:
         generation = self._options.generation
         context = self._chat.catalog.context_length(model)
         counts = await self._counts(engine, model)
+        scale = self._history.scale(model.id, self._chat.estimator.count)
 
         def estimate(text: str) -> int:
-            return counts.get(text) or self._chat.estimator.estimate(model.id, text)
+            return counts.get(text) or self._chat.estimator.estimate(model.id, text, scale)
 
         self._estimate = estimate
         base = estimate(self._options.system) if self._options.system else MESSAGE_OVERHEAD
@@ -343,9 +366,10 @@ class ChatTurn:
         if usage and usage.reply_tokens and not self.reasoning and not self.tool_calls:
             tokens[model_id] = usage.reply_tokens
         if self.text:
-            self.answer = StoredMessage(self.answer_id, self.text, tokens, "assistant")
+            self.answer = StoredMessage(self.answer_id, readable(self.text), tokens, "assistant")
             self._history.answer(self.question.id, self.answer)
         self.metrics = self._measure(outcome)
+        self._chat.on_end(self)
         code = f" {self.error.code}" if self.error else ""
         log.info("CHAT %s %s%s %s", model_id, outcome, code, _summary(self.metrics))
 
@@ -399,6 +423,7 @@ class Chat:
         max_message_bytes: largest message, in bytes of UTF-8.
         window_low: share of the conversation's room that stays after a cut.
         fallback_model: answers when the chosen model's engine fails before its first token; empty: none.
+        on_end: told of each turn that has ended, whichever way. It neither waits nor fails.
         clock: seconds, monotonic.
     """
 
@@ -413,6 +438,7 @@ class Chat:
         max_message_bytes: int = 262_144,
         window_low: float = 0.5,
         fallback_model: str = "",
+        on_end: Callable[[ChatTurn], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.catalog = catalog
@@ -421,13 +447,22 @@ class Chat:
         self.max_message_bytes = max_message_bytes
         self.window_low = window_low
         self.fallback_model = fallback_model
+        self.on_end = on_end
         self.clock = clock
         self._slots = slots
         self._max_waiting = max_waiting
         self._queues: dict[str, Queue] = {}
         self.stopping = False
 
-    def turn(self, history: SessionHistory, question: StoredMessage, answer_id: str, options: ReplyOptions) -> ChatTurn:
+    def turn(
+        self,
+        history: SessionHistory,
+        question: StoredMessage,
+        answer_id: str,
+        options: ReplyOptions,
+        *,
+        source: str = "page",
+    ) -> ChatTurn:
         """A turn that asks `question`; nothing happens until its events are read.
 
         Args:
@@ -435,8 +470,9 @@ class Chat:
             question: the visitor's message.
             answer_id: the id that the answer gets in the history.
             options: model, system prompt, sampling.
+            source: who asks: the page, or which API.
         """
-        return ChatTurn(self, history, question, answer_id, options)
+        return ChatTurn(self, history, question, answer_id, options, source)
 
     async def embed(self, model: str, texts: Sequence[str]) -> tuple[ModelInfo, Embeddings]:
         """Vectors of texts, in a slot of the engine like every reply.

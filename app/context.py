@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import ConversationTooLong, MessageTooLong
+from app.errors import ConversationTooLong, MessageTooLong, SystemPromptTooLong
 
 # An ordinary next message is taken to need at most this share of the room for a conversation.
 _NEXT_MESSAGE_SHARE: Final = 8
@@ -130,8 +130,11 @@ def window(turns: Sequence[TurnTokens], question: int, budget: Budget, start: Wa
 
     Raises:
         MessageTooLong: the new message alone does not fit.
+        SystemPromptTooLong: it would fit, were it not for a system prompt that is larger than the message.
     """
     if question > budget.high:
+        if budget.base > question and question <= budget.context - budget.reply:
+            raise SystemPromptTooLong(tokens=budget.base, left=budget.high, needed=question)
         raise MessageTooLong(tokens=question, limit=budget.high)
     at = walk(turns, budget, start)
     first, used = at.first, at.used

@@ -6,6 +6,7 @@ ChatError                     anything a user is told about
 │   ├── MessageTooLarge       more bytes than MAX_MESSAGE_BYTES
 │   ├── MessageTooLong        more tokens than the model can read
 │   ├── ConversationTooLong   the same for a conversation that must not be cut
+│   ├── SystemPromptTooLong   it leaves no room for a message
 │   └── Unsupported           this model or its engine cannot do what was asked
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
@@ -120,6 +121,22 @@ class Unsupported(InputError):
     sentences = {
         "en": "`{model}` on {engine} cannot honour `{parameter}`. Leave it out, or choose another model.",
         "ru": "`{model}` на {engine} не умеет `{parameter}`. Уберите этот параметр или выберите другую модель.",
+    }
+
+
+class SystemPromptTooLong(InputError):
+    """Facts: `tokens` of the system prompt, how many it has `left` for a message, and how many this one `needed`."""
+
+    code = "system_prompt_too_long"
+    sentences = {
+        "en": (
+            "The system prompt has about {tokens:,} tokens and leaves {left:,} for a message; this one needs "
+            "{needed:,}. Shorten the system prompt in the chat settings, then try again."
+        ),
+        "ru": (
+            "Системная подсказка занимает около {tokens:,} токенов и оставляет сообщению {left:,}, а ему нужно "
+            "{needed:,}. Сократите её в настройках чата и попробуйте ещё раз."
+        ),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from app.context import Budget, TurnTokens, Walk, Window, walk, whole, window
 from app.engines.base import ChatMessage, Role, ToolCall
+from app.tokens import Scale
 
 
 @dataclass(slots=True)
@@ -119,6 +120,9 @@ class SessionHistory:
         self.seen_left_out = 0
         self._sizes: dict[str, list[TurnTokens]] = {}
         self._walks: dict[str, tuple[Budget, Walk]] = {}
+        # By model: how many turns it was taught, and the scale; the scale's step that the sizes were made by.
+        self._scales: dict[str, tuple[int, Scale]] = {}
+        self._sized_by: dict[str, int | None] = {}
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -130,14 +134,30 @@ class SessionHistory:
     def last(self) -> Turn | None:
         return self._turns[-1] if self._turns else None
 
-    def ask(self, question: StoredMessage) -> Turn:
-        """A new question; one with a known id replaces that question and everything after it (an edit)."""
-        if question.id in self._places:
-            self._forget_from(self._places[question.id])
-        self._places[question.id] = len(self._turns)
-        turn = Turn(question)
-        self._turns.append(turn)
-        return turn
+    def ask(self, question: StoredMessage) -> Sequence[Turn]:
+        """A new question; one with a known id replaces that question and everything after it (an edit).
+
+        Returns:
+            The turns that it replaces.
+        """
+        place = self._places.get(question.id, len(self._turns))
+        replaced = self._turns[place:]
+        self._forget_from(place)
+        self._places[question.id] = place
+        self._turns.append(Turn(question))
+        return replaced
+
+    def take_back(self, replaced: Sequence[Turn]) -> None:
+        """Undo the last `ask`: what it replaced stands again."""
+        self._forget_from(len(self._turns) - 1)
+        for turn in replaced:
+            self._places[turn.question.id] = len(self._turns)
+            self._turns.append(turn)
+
+    def question(self, question_id: str) -> StoredMessage | None:
+        """The question of that id, if it stands here."""
+        place = self._places.get(question_id)
+        return None if place is None else self._turns[place].question
 
     def answer(self, question_id: str, answer: StoredMessage) -> None:
         """What was written for a question, if that question still stands."""
@@ -152,6 +172,30 @@ class SessionHistory:
         for sizes in self._sizes.values():
             del sizes[index:]
         self._walks = {model: kept for model, kept in self._walks.items() if kept[1].turns <= index}
+        self._scales = {model: kept for model, kept in self._scales.items() if kept[0] <= index}
+
+    def scale(self, model_id: str, count: Callable[[str], int]) -> Scale:
+        """What the finished turns have shown of the model's token counts; only those that are new are looked at.
+
+        Args:
+            model_id: whose counts.
+            count: tokens of a text, not scaled.
+        """
+        taught, scale = self._scales.get(model_id, (0, Scale()))
+        for turn in self._turns[taught:-1]:
+            for message in filter(None, (*turn.asked, turn.answer)):
+                if model_id in message.tokens:
+                    scale.learn(count(message.counted), message.tokens[model_id])
+        self._scales[model_id] = (max(len(self._turns) - 1, 0), scale)
+        if self._sized_by.get(model_id) != scale.step:
+            # Sizes that are estimates are made anew: they are the same as in a process that has just begun.
+            self._sized_by[model_id] = scale.step
+            self._forget_sizes(model_id)
+        return scale
+
+    def _forget_sizes(self, model_id: str) -> None:
+        self._sizes.pop(model_id, None)
+        self._walks.pop(model_id, None)
 
     def prompt(
         self, system: str, model_id: str, budget: Budget, estimate: Callable[[str], int], *, strict: bool = False
@@ -166,7 +210,7 @@ class SessionHistory:
             strict: the conversation is read whole or not at all.
 
         Raises:
-            MessageTooLong: the question alone does not fit.
+            MessageTooLong, SystemPromptTooLong: the question alone does not fit.
             ConversationTooLong: `strict`, and the conversation does not fit.
         """
         asked = self._turns[-1].asked
@@ -219,8 +263,8 @@ class SessionHistory:
             message.tokens[model_id] = share
         if len(new) > 1 or (new and new[0] is not prompt.stored[-1]):
             # Older turns had been estimated: their sizes are read anew, and the walk over them starts again.
-            self._sizes.pop(model_id, None)
-            self._walks.pop(model_id, None)
+            self._forget_sizes(model_id)
+            self._scales.pop(model_id, None)
         return [(message, message.tokens[model_id]) for message in new]
 
 

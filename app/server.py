@@ -35,14 +35,15 @@ def serve(settings: Settings) -> None:
     for name in ("uvicorn.error", "chainlit"):
         logging.getLogger(name).setLevel(logging.ERROR)
     listener = _listen(settings)
-    _prepare_data_dir(settings)
+    if settings.uses_database:
+        _prepare_data_dir(settings)
     _chainlit_environment()
 
     import uvicorn
 
     from app.main import create_app
     from app.page.login import providers
-    from app.page.visitor import load_secret
+    from app.page.visitor import load_secret, new_secret
     from app.runner import Runner
 
     if settings.oauth and not providers():
@@ -50,14 +51,20 @@ def serve(settings: Settings) -> None:
             f"AUTH={settings.auth} needs the variables of a provider, "
             "such as OAUTH_GITHUB_CLIENT_ID and OAUTH_GITHUB_CLIENT_SECRET. The README has more, see Login"
         )
-    try:
-        secret = settings.secret_key.get_secret_value() if settings.secret_key else load_secret(settings.data_dir)
-    except OSError as problem:
-        _end(str(problem))
+    if settings.secret_key is not None:
+        secret = settings.secret_key.get_secret_value()
+    elif settings.uses_database:
+        try:
+            secret = load_secret(settings.data_dir)
+        except OSError as problem:
+            _end(str(problem))
+    else:
+        secret = new_secret()
     os.environ["CHAINLIT_AUTH_SECRET"] = secret
 
     app = create_app(settings)
-    _open(app.state.database)
+    if app.state.database is not None:
+        _open(app.state.database)
     server = Runner(
         uvicorn.Config(
             app,

@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         description="PostgreSQL for the conversations: `postgresql+asyncpg://user:password@host:5432/database`. "
         "Empty: SQLite in DATA_DIR.",
     )
+    history: bool = Field(
+        True, description="Keep conversations. `off`: nothing is written anywhere, a reload of the page begins anew."
+    )
+    request_log: bool = Field(
+        True,
+        description="Keep a row of figures for each reply, without a word of what was said. Needs HISTORY.",
+    )
     unsaved_max_mb: int = Field(
         16, ge=1, le=4096, description="MB of conversations that wait in memory while the database takes no writes."
     )
@@ -367,9 +374,19 @@ class Settings(BaseSettings):
         return "oauth" in self.auth
 
     @property
+    def login(self) -> bool:
+        """Whether people sign in at all."""
+        return self.passwords or self.oauth
+
+    @property
     def oauth_names(self) -> frozenset[str]:
         """The names and domains of OAUTH_ALLOWED; empty: everybody."""
         return frozenset(word.lower() for word in self.oauth_allowed.replace(",", " ").split())
+
+    @property
+    def uses_database(self) -> bool:
+        """Whether anything is kept at all; else DATA_DIR is not needed."""
+        return self.history or self.login
 
     @property
     def ollama_models(self) -> tuple[str, ...]:

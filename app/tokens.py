@@ -1,7 +1,9 @@
 """Token counts of text that no engine has seen yet.
 
-tiktoken counts when its table is on disk; bytes are counted otherwise. Either is scaled by what this model's replies
-have shown. The engine's own count replaces the estimate as soon as the text was in a prompt.
+tiktoken counts when its table is on disk; bytes are counted otherwise. Either is scaled by what the engine has counted:
+in the conversation itself, so that the estimate is the same in every process and after a restart; before there is
+enough of it, in all that this process has seen of the model. The engine's own count replaces the estimate as soon as
+the text was in a prompt.
 """
 
 from __future__ import annotations
@@ -49,6 +51,22 @@ def tiktoken_estimate(cache_dir: Path | None) -> Callable[[str], int] | None:
     return lambda text: len(encoding.encode_ordinary(text))
 
 
+class Scale:
+    """How many times more tokens a conversation has than its raw count. A function of what it was taught, in order."""
+
+    def __init__(self) -> None:
+        self._raw = 0
+        self._exact = 0
+        self.step: int | None = None
+
+    def learn(self, raw: int, exact: int) -> None:
+        """A message of `raw` tokens by our count has `exact` ones, the chat template's included."""
+        self._raw += raw
+        self._exact += max(exact - MESSAGE_OVERHEAD, 0)
+        if self._raw >= _MIN_SAMPLE_TOKENS:
+            self.step = _step(_bounded(self._exact / self._raw), self.step or 0)
+
+
 class TokenEstimator:
     """Estimates token counts for every model, and learns from exact ones."""
 
@@ -57,21 +75,41 @@ class TokenEstimator:
         self._ratio: dict[str, float] = {}
         self._step: dict[str, int] = {}
 
-    def estimate(self, model_id: str, text: str) -> int:
-        """Tokens of one message with `text`, the chat template's around it included."""
-        return math.ceil(self._count(text) * _STEP ** self._step.get(model_id, 0)) + MESSAGE_OVERHEAD
+    def count(self, text: str) -> int:
+        """Tokens of `text`, as they are counted here: neither scaled nor with the chat template's."""
+        return self._count(text)
+
+    def estimate(self, model_id: str, text: str, scale: Scale | None = None) -> int:
+        """Tokens of one message with `text`, the chat template's around it included.
+
+        Args:
+            model_id: whose.
+            text: of the message.
+            scale: what the conversation itself has shown; what all have is used where that is nothing yet.
+        """
+        step = scale.step if scale is not None else None
+        if step is None:
+            step = self._step.get(model_id, 0)
+        return math.ceil(self._count(text) * _STEP**step) + MESSAGE_OVERHEAD
 
     def learn(self, model_id: str, text: str, exact: int) -> None:
         """An engine has counted: a message with `text` has `exact` tokens by this model."""
         raw = self._count(text)
         if raw < _MIN_SAMPLE_TOKENS:
             return
-        low, high = _SCALE_BOUNDS
-        seen = min(max((exact - MESSAGE_OVERHEAD) / raw, low), high)
+        seen = _bounded((exact - MESSAGE_OVERHEAD) / raw)
         ratio = self._ratio.get(model_id)
         ratio = seen if ratio is None else ratio + _WEIGHT * (seen - ratio)
         self._ratio[model_id] = ratio
-        wanted = math.log(ratio, _STEP)
-        # Hysteresis: a ratio on the border between two steps does not flicker.
-        if abs(wanted - self._step.get(model_id, 0)) > 0.75:
-            self._step[model_id] = math.ceil(wanted)
+        self._step[model_id] = _step(ratio, self._step.get(model_id, 0))
+
+
+def _bounded(ratio: float) -> float:
+    low, high = _SCALE_BOUNDS
+    return min(max(ratio, low), high)
+
+
+def _step(ratio: float, before: int) -> int:
+    """The step of a ratio. Hysteresis: one on the border between two steps does not flicker."""
+    wanted = math.log(ratio, _STEP)
+    return math.ceil(wanted) if abs(wanted - before) > 0.75 else before

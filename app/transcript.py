@@ -17,6 +17,8 @@ NOTICE: Final = "notice"
 MODEL: Final = "model"
 # The message that a step answers: with two pages open, others may have come in between.
 QUESTION: Final = "question"
+# Where a thread's metadata does.
+SETTINGS: Final = "settings"
 
 
 def is_answer(kind: str, text: str, metadata: Mapping[str, Any], *, is_error: bool) -> bool:

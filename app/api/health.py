@@ -15,20 +15,22 @@ from app.why import explain
 _FRESH: Final = 5.0
 
 
-def health_routes(finder: DefaultModelFinder, unsaved: Unsaved, lost: Callable[[], int]) -> APIRouter:
+def health_routes(finder: DefaultModelFinder, unsaved: Unsaved | None, lost: Callable[[], int]) -> APIRouter:
     """`GET /health`: 200 as long as the server runs, with the state of the database. `GET /ready`: 200 when the default
     model is in memory and its engine answers, else 503 with the reason. A database that is away changes neither: the
     chat goes on.
 
     Args:
         finder: knows the default model.
-        unsaved: knows whether the database takes writes.
+        unsaved: knows whether the database takes writes; None: nothing is kept.
         lost: how many writes were not kept.
     """
     routes = APIRouter()
 
     @routes.get("/health")
     async def health() -> dict[str, Any]:
+        if unsaved is None:
+            return {"status": "ok", "database": {"state": "off"}}
         since = unsaved.away_since
         database = {
             "state": "ok" if since is None else "away",

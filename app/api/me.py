@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 
+from app.api.refused import Refused
 from app.storage.accounts import Accounts
 from app.storage.devices import Devices
 from app.storage.records import Visitor
@@ -14,6 +15,20 @@ from app.storage.visitors import Visitors
 
 # A visitor's metadata: has said that the conversations of this browser stay with it.
 LEFT_BEHIND = "left_behind"
+
+
+_NOBODY: Final[dict[str, Any]] = {
+    "name": None,
+    "kind": None,
+    "role": None,
+    "signup": False,
+    "history": False,
+    "conversations": 0,
+    "joined": False,
+    "waiting": 0,
+    "devices": [],
+    "links": [],
+}
 
 
 class Belongings:
@@ -80,18 +95,7 @@ def me_routes(
     @routes.get("/api/me")
     async def me(request: Request) -> dict[str, Any]:
         identifier: str | None = request.state.identifier
-        answer: dict[str, Any] = {
-            "name": None,
-            "kind": None,
-            "role": None,
-            "signup": signup,
-            "history": history,
-            "conversations": 0,
-            "joined": False,
-            "waiting": 0,
-            "devices": [],
-            "links": [],
-        }
+        answer = _NOBODY | {"signup": signup, "history": history}
         if identifier is None:
             return answer
         visitor = await visitors.get(identifier)
@@ -127,5 +131,25 @@ def me_routes(
                 ],
             }
         )
+
+    return routes
+
+
+def nobodys_routes() -> APIRouter:
+    """`/api/me` and `/api/auth` of a server that keeps nothing of anybody."""
+    routes = APIRouter()
+    every = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+    @routes.get("/api/me")
+    async def me() -> dict[str, Any]:
+        return _NOBODY | {"kind": "anonymous"}
+
+    @routes.api_route("/api/me/{path:path}", methods=every)
+    async def nothing(path: str) -> None:
+        raise Refused("history_off")
+
+    @routes.api_route("/api/auth/{path:path}", methods=every)
+    async def no_login(path: str) -> None:
+        raise Refused("no_login")
 
     return routes

@@ -25,7 +25,7 @@ from app.page.preferences import Preferences
 from app.page.sockets import connect
 from app.page.steps import new_id
 from app.page.texts import language_of, starters, text
-from app.page.visit import Visit
+from app.page.visit import PageStore, Visit
 from app.storage.problems import DatabaseAway
 from app.storage.unsaved import Fate
 from app.storage.writes import Write, Writer
@@ -46,7 +46,7 @@ class Page:
     Args:
         chat: answers.
         finder: knows which model answers those who have picked none.
-        store: Chainlit's data layer, which is also where preferences are kept.
+        store: where conversations and preferences are kept, if they are.
         preferences: what a new visitor starts with.
         away_seconds: a reply is stopped when its reader is away this long.
         store_seconds: while it is written, a reply is stored this often.
@@ -56,7 +56,7 @@ class Page:
         self,
         chat: Chat,
         finder: DefaultModelFinder,
-        store: Any,
+        store: PageStore,
         preferences: Preferences,
         away_seconds: float,
         store_seconds: float = 5.0,
@@ -72,10 +72,11 @@ class Page:
     def register(self) -> None:
         """Tell Chainlit what to call."""
         code = config.code
-        code.data_layer = lambda: self._store
+        code.data_layer = lambda: self._store.data_layer
         code.set_starters = wrap_user_function(self._starters)
         code.on_chat_start = wrap_user_function(self._on_chat_start)
-        code.on_chat_resume = wrap_user_function(self._on_chat_resume)
+        if self._store.data_layer is not None:
+            code.on_chat_resume = wrap_user_function(self._on_chat_resume)
         code.on_chat_end = wrap_user_function(self._on_disconnect)
         code.on_message = wrap_user_function(self._on_message)
         code.on_settings_update = wrap_user_function(self._on_settings)
@@ -85,8 +86,9 @@ class Page:
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
         sio.on("stop", handler=self._on_stop)
         sio.on("edit_message", handler=self._on_edit)
-        self._store.unsaved.on_fate = self._on_fate
-        self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
+        if self._store.unsaved is not None:
+            self._store.unsaved.on_fate = self._on_fate
+            self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
@@ -161,7 +163,7 @@ class Page:
         if visit is not None:
             delattr(visit.session, _VISIT)
             setattr(session, _VISIT, visit)
-            thread["steps"] = [*thread["steps"], *await visit.move_to(session)]
+            visit.move_to(session, thread)
         else:
             visit = await self._visit(session)
             elsewhere = (other for other in _visits() if other.session.thread_id == thread["id"])
@@ -206,7 +208,6 @@ class Page:
         message = cl.Message.from_dict(payload["message"])
         if not visit.knows(message.id):
             return
-        await message.update()
         self._start(_stoppable(visit, visit.ask(message, await self._finder.model())))
 
     def _on_fate(self, write: Write, writer: Writer, fate: Fate) -> None:
@@ -219,20 +220,21 @@ class Page:
                 self._start(visit.tell_lost() if fate == "lost" else visit.tell_waiting())
 
     async def _on_connected(self, sid: str) -> None:
-        """Chainlit's, which would leave the page waiting where the conversation to open cannot be read."""
+        """Chainlit's, which would leave the page waiting where the conversation to open cannot be read, and takes Stop
+        away from a page whose connection broke in the middle of a reply."""
         try:
             await connection_successful(sid)
         except DatabaseAway as problem:
             session = WebsocketSession.require(sid)
-            visit = await self._visit(session)
-            if session.restored:  # only the connection broke: the page still shows all
-                if visit.answering is not None:
-                    await visit.emitter.task_start()
-                return
-            log.error("STORE a conversation cannot be opened: %s", problem)
-            await visit.emitter.send_resume_thread_error(text(visit.language, "away"))
-            session.thread_id_to_resume, session.thread_id = None, new_id()
-            await connection_successful(sid)
+            if not session.restored:  # else only the connection broke: the page still shows all
+                log.error("STORE a conversation cannot be opened: %s", problem)
+                visit = await self._visit(session)
+                await visit.emitter.send_resume_thread_error(text(visit.language, "away"))
+                session.thread_id_to_resume, session.thread_id = None, new_id()
+                await connection_successful(sid)
+        known = _visit_of(WebsocketSession.get(sid))
+        if known is not None:
+            await known.show_again()
 
     async def _on_disconnect(self) -> None:
         session = _session()
@@ -258,7 +260,8 @@ class Page:
     async def _show_state(self, visit: Visit, *, anew: bool = False) -> None:
         """The settings panel and the banner, as things are now."""
         await self._show_settings(visit, anew=anew)
-        status = banner(self._finder.current, self._finder.wishes, visit.language)
+        kept = self._store.data_layer is not None
+        status = banner(self._finder.current, self._finder.wishes, visit.language, kept=kept)
         await visit.emitter.send_window_message(status)
 
     async def _show_settings(self, visit: Visit, *, anew: bool) -> None:

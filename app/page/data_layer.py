@@ -35,7 +35,7 @@ from app.storage.writes import (
     Writer,
     with_writes,
 )
-from app.transcript import TOKENS
+from app.transcript import SETTINGS, TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,11 @@ class ChatDataLayer(BaseDataLayer):
         """How many writes were not kept since the start. What comes too late for a conversation that its visitor has
         deleted is none of them."""
         return self.unsaved.lost + self.failed_requests
+
+    @property
+    def data_layer(self) -> ChatDataLayer:
+        """For Chainlit, which is given none where nothing is kept."""
+        return self
 
     async def get_user(self, identifier: str) -> PersistedUser | None:
         visitor = await self._visitors.get(identifier)
@@ -183,6 +188,10 @@ class ChatDataLayer(BaseDataLayer):
         """Keep a message's size with it, by model, without waiting until it is done."""
         self._add(SaveStepMetadata(context.session.thread_id, step_id, {TOKENS: dict(tokens)}))
 
+    def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None:
+        """Keep what a conversation is asked with (model, sampling, system prompt), without waiting until it is done."""
+        self._add(SaveThread(thread_id, True, metadata={SETTINGS: dict(settings)}))
+
     async def get_thread_author(self, thread_id: str) -> str:
         waiting = self.unsaved.writers_of(thread_id)
         try:
@@ -251,6 +260,9 @@ class ChatDataLayer(BaseDataLayer):
         # A page that begins, whose visitor has no id if the database was away when it was opened; or one that ends. It
         # has named its thread itself, and that may have become another visitor's since.
         begins = user_id is not None or name is not None
+        if metadata is not None:
+            # Chainlit gives back what it read when the page was opened; ours may be newer.
+            metadata = {key: value for key, value in metadata.items() if key != SETTINGS}
         await self._add(SaveThread(thread_id, begins, name, metadata, tags))
 
     @_asked

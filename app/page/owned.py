@@ -5,7 +5,7 @@ What is another visitor's is answered like what is not there.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import chainlit.server as chainlit_server
@@ -14,13 +14,20 @@ from chainlit.session import WebsocketSession
 from chainlit.types import CallActionRequest, DeleteFeedbackRequest, UpdateFeedbackRequest
 from fastapi import APIRouter, Body, Depends, HTTPException, Request, Response
 
-from app.page.data_layer import ChatDataLayer
+
+class Owners(Protocol):
+    """Knows whose something is: the visitor's identifier, empty if there is no such thing."""
+
+    async def step_author(self, step_id: str) -> str: ...
+
+    async def feedback_author(self, feedback_id: str) -> str: ...
+
 
 # The visitor by Chainlit's cookie; without a good one the answer is 401.
 Known = Annotated[Any, Depends(get_current_user)]
 
 
-def owned_routes(store: ChatDataLayer) -> APIRouter:
+def owned_routes(store: Owners) -> APIRouter:
     """Chainlit's routes for feedback, actions and the session's cookie.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chainlit.input_widget import InputWidget, Select, Slider, Switch, TextInput
 
-from app.chat import ReplyOptions
+from app.chat import ReplyOptions, readable
 from app.engines.base import GenerationOptions, ModelInfo
 from app.errors import Language
 from app.page.texts import text
@@ -60,7 +60,7 @@ class Preferences:
             if field.name in _RANGES:
                 value, problem = self._number(field.name, value, language)
             elif field.name == "system_prompt":
-                value = value if isinstance(value, str) else ""
+                value = readable(value) if isinstance(value, str) else ""
                 if len(value) > SYSTEM_PROMPT_LIMIT:
                     problem = text(language, "setting_too_long", size=len(value), limit=SYSTEM_PROMPT_LIMIT)
             elif field.name == "think":
@@ -93,13 +93,14 @@ def widgets(
     automatic = text(language, "automatic")
     items = {f"{automatic} ({default.name})" if default else automatic: AUTOMATIC}
     items |= {model_label(model): model.id for model in models}
-    chosen = preferences.model if preferences.model in items.values() else AUTOMATIC
+    if preferences.model not in items.values():
+        items[text(language, "model_gone", model=preferences.model)] = preferences.model
     settings: list[InputWidget] = [
         Select(
             id="model",
             label=text(language, "model"),
             items=items,
-            initial_value=chosen,
+            initial_value=preferences.model,
             description=text(language, "model_help"),
         )
     ]

@@ -48,6 +48,7 @@ class ReplyView:
         language: of the page.
         on_first_text: called once, when the first piece of the reply is about to be shown.
         keeps_old: a reply without text leaves what it was to replace.
+        is_edit: a refusal changes nothing, so it is told beside the conversation, not in it.
         store_seconds: while it is written, the reply is stored this often.
     """
 
@@ -62,6 +63,7 @@ class ReplyView:
         language: Language,
         on_first_text: Callable[[], Awaitable[None]],
         keeps_old: bool = False,
+        is_edit: bool = False,
         store_seconds: float = 5.0,
     ) -> None:
         self._emitter = emitter
@@ -72,10 +74,13 @@ class ReplyView:
         self._language = language
         self._on_first_text = on_first_text
         self._keeps_old = keeps_old
+        self._is_edit = is_edit
+        self._elements: dict[str, CustomElement] = {}
         self._store_seconds = store_seconds
         self._stored = 0
         self._message = answer_step(thread_id, turn.answer_id, author)
         self._reasoning: StepDict | None = None
+        self._failure: StepDict | None = None
         self._shown = False
         self._status_id = new_id()
         self._phase: dict[str, Any] = {}
@@ -85,12 +90,24 @@ class ReplyView:
         self.step_ids: list[str] = []
 
     @property
-    def unfinished(self) -> list[StepDict]:
-        """What a page that comes in the middle of the reply has to draw, before the pieces that follow."""
-        steps = [self._reasoning] if self._reasoning is not None else []
-        if self._shown:
-            steps.append(self._message)
-        return [StepDict(**step) for step in steps]
+    def unfinished(self) -> set[str]:
+        """The steps that are still being written: what the database has of them is older than what is here."""
+        if self._turn.metrics is not None:
+            return set()
+        return {self._message["id"], *([] if self._reasoning is None else [self._reasoning["id"]])}
+
+    async def move_to(self, emitter: BaseChainlitEmitter) -> None:
+        """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
+        follows."""
+        self._emitter = emitter
+        shown = self._message if self._shown else None
+        for step in filter(None, (self._reasoning, shown, self._failure)):
+            streaming = step["end"] is None and bool(step["output"])
+            await emitter.send_step(step | {"streaming": streaming})
+            if element := self._elements.get(step["id"]):
+                await emitter.send_element(element.to_dict())
+        if shown is not None and self._phase and shown["id"] not in self._elements:
+            await self._send_status()
 
     async def show(self) -> None:
         """Run the turn to its end. A cancelled task means Stop: the reply is kept as far as it came."""
@@ -193,6 +210,12 @@ class ReplyView:
         await self._reasoning_stream.end()
         await self._answer_stream.end()
         turn, phase = self._turn, _ended(self._turn)
+        if self._is_edit and turn.refused:
+            if self._shown:
+                self._shown = False
+                await self._emitter.delete_step(self._message)
+            await self._emitter.send_toast(failure, "error")
+            return
         if self._reasoning is not None:
             self._reasoning["end"] = utc_now()
             await self._keep(self._reasoning)
@@ -201,7 +224,8 @@ class ReplyView:
             self._message["metadata"] = self._metadata()
             await self._keep(self._message, self._final(phase, retry=not failure))
             if failure:
-                await self._notice(answer_step(self._thread_id, new_id(), self._author), failure, "failed", True)
+                self._failure = answer_step(self._thread_id, new_id(), self._author)
+                await self._notice(self._failure, failure, "failed", True)
         else:
             words = failure or text(self._language, "stopped")
             await self._notice(self._message, words, phase, bool(failure))
@@ -244,8 +268,10 @@ class ReplyView:
             await self._on_first_text()
         element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
         await self._store.keep(step, element)
+        self._shown = self._shown or step is self._message
         await self._emitter.send_step(step)
         if element is not None:
+            self._elements[step["id"]] = element
             await self._emitter.send_element(element.to_dict())
 
     def _metadata(self) -> dict[str, Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
+from chainlit.data.base import BaseDataLayer
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
 from chainlit.session import WebsocketSession
 from chainlit.step import StepDict
 from chainlit.types import ThreadDict
 
-from app.chat import Chat
+from app.chat import Chat, ChatTurn
 from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
@@ -22,20 +23,33 @@ from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
 from app.page.steps import TurnSteps, conversation_of, new_id
 from app.page.texts import language_of, text
-from app.transcript import ANSWER_TYPE
+from app.storage.unsaved import Unsaved
+from app.transcript import ANSWER_TYPE, SETTINGS
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0
 
 
-class PageStore(Store):
-    """What a visit needs of Chainlit's data layer."""
+class PageStore(Store, Protocol):
+    """Where a page's conversation and its visitor's settings are kept; Chainlit's data layer, or nowhere."""
+
+    @property
+    def data_layer(self) -> BaseDataLayer | None:
+        """What Chainlit keeps and finds by itself; None: nothing is kept at all."""
+
+    @property
+    def unsaved(self) -> Unsaved | None:
+        """The writes that wait, where there are any."""
 
     def forget_steps(self, step_ids: Iterable[str]) -> None: ...
 
     def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
 
+    def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
+
     async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
+
+    async def load_preferences(self, identifier: str) -> dict[str, Any]: ...
 
 
 class Visit:
@@ -69,6 +83,8 @@ class Visit:
         self._told: set[str] = set()
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
+        # What the conversation is kept with.
+        self._settings: dict[str, Any] | None = None
 
     @property
     def emitter(self) -> BaseChainlitEmitter:
@@ -76,13 +92,17 @@ class Visit:
         return init_ws_context(self.session).emitter
 
     def resume(self, thread: ThreadDict, *, answering: bool) -> None:
-        """Take up a stored conversation.
+        """Take up a stored conversation, with the settings that it is kept with.
 
         Args:
             thread: is given what the page shows under a last message without a reply: the server was killed then.
             answering: another page of it waits for that reply.
         """
         self.history, self._turns = conversation_of(thread["id"], thread["steps"])
+        self._view = None  # it is among the steps, which the page gets
+        self._settings = (thread.get("metadata") or {}).get(SETTINGS)
+        if self._settings is not None:
+            self.preferences, _ = self.preferences.changed(self._settings, self.language)
         if answering or not self._turns or any(step["type"] == ANSWER_TYPE for step in self._last_replies(thread)):
             return
         step, element = interrupted(thread["id"], self._turns[-1].question_id, config.ui.name, self.language)
@@ -93,15 +113,31 @@ class Visit:
     def _last_replies(self, thread: ThreadDict) -> list[StepDict]:
         return [step for step in thread["steps"] if step["id"] in self._turns[-1].replies]
 
-    async def move_to(self, session: WebsocketSession) -> list[StepDict]:
+    def move_to(self, session: WebsocketSession, thread: ThreadDict) -> None:
         """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
 
-        Returns:
-            The steps of the reply so far, which are not stored yet.
+        Args:
+            session: the new page's.
+            thread: what it is given first; what is being written is taken out, see `show_again`.
         """
-        self.session.emit, self.session = session.emit, session
-        await self.emitter.task_start()  # the new page shows Stop
-        return self._view.unfinished if self._view is not None else []
+        unfinished = self._view.unfinished if self._view is not None else set()
+        thread["steps"] = [step for step in thread["steps"] if step["id"] not in unfinished]
+        thread["elements"] = [shown for shown in thread["elements"] or [] if shown.get("forId") not in unfinished]
+        before, self.session = self.session, session
+        if before is not session:
+            # What is still told to the page that is gone goes to whichever page it is then.
+            before.emit = self._emit
+
+    async def _emit(self, event: str, data: Any) -> None:
+        await self.session.emit(event, data)
+
+    async def show_again(self) -> None:
+        """The page is new, or missed what came while its connection was broken: it gets the last reply as it stands,
+        and Stop while that is being written."""
+        if self.answering is not None:
+            await self.emitter.task_start()
+        if self._view is not None:
+            await self._view.move_to(self.emitter)
 
     async def show_settings(
         self, models: tuple[ModelInfo, ...], default: ModelInfo | None, *, anew: bool = False
@@ -125,8 +161,18 @@ class Visit:
         self.preferences, problems = self.preferences.changed(values, self.language)
         for problem in problems:
             await self.emitter.send_toast(problem, "warning")
+        if self._turns:
+            self._keep_settings()
         if self.session.user is not None:
             await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
+
+    def _keep_settings(self) -> None:
+        """Keep the settings with the conversation, if they are not those that it is kept with."""
+        settings = self.preferences.as_dict()
+        if settings != self._settings:
+            self._settings = settings
+            init_ws_context(self.session)
+            self._store.save_settings(self.session.thread_id, settings)
 
     async def tell_waiting(self) -> None:
         """Tell the visitor, once, that what is said here is not stored now and will be."""
@@ -152,17 +198,30 @@ class Visit:
         return any(turn.question_id == message_id for turn in self._turns)
 
     async def ask(self, message: Message, default: ModelInfo | None) -> None:
-        """Answer a message; one with a known id has been edited, and all after it goes."""
+        """Answer a message; one with a known id has been edited."""
         await self._wind_up()
-        known = next((i for i, turn in enumerate(self._turns) if turn.question_id == message.id), None)
-        if known is not None:
-            gone = [step for turn in self._turns[known:] for step in turn.replies]
-            gone += [turn.question_id for turn in self._turns[known + 1 :]]
-            await self._remove(gone)
-            self._store.save_tokens(message.id, {})  # its size was that of the old text
-            del self._turns[known:]
-        self._turns.append(TurnSteps(message.id))
-        await self._answer(StoredMessage(message.id, message.content), default, replaces=[])
+        question = StoredMessage(message.id, message.content)
+        if self.knows(message.id):
+            await self._ask_edited(question, message.to_dict(), default)
+        else:
+            self._turns.append(TurnSteps(message.id))
+            await self._answer(question, default, replaces=[])
+
+    async def _ask_edited(self, question: StoredMessage, step: StepDict, default: ModelInfo | None) -> None:
+        """All that came after the message goes when its reply begins, or fails. If the message is refused, all stays
+        as it was, its old text too."""
+        place = next(i for i, turn in enumerate(self._turns) if turn.question_id == question.id)
+        replaced = self._turns[place:]
+        gone = [step_id for turn in replaced for step_id in turn.replies]
+        gone += [turn.question_id for turn in replaced[1:]]
+        old = self.history.question(question.id)
+        self._turns[place:] = [TurnSteps(question.id)]
+        await self.emitter.update_step(step)
+        turn = await self._answer(question, default, replaces=gone, edited=step)
+        if turn.refused:
+            self._turns[place:] = replaced
+            step["output"] = old.text if old else ""
+            await self.emitter.update_step(step)
 
     async def retry(self, message_id: str, default: ModelInfo | None) -> None:
         """Answer the last message again. The old reply goes when the new one begins, so nothing is lost before."""
@@ -170,7 +229,7 @@ class Visit:
             await self.emitter.send_toast(text(self.language, "still_answering"), "info")
             return
         last = self.history.last
-        # A message that was refused never came into the history: the last there is the one before it.
+        # An empty message never came into the history: the last there is the one before it.
         asked = self._turns[-1] if self._turns else None
         if last is None or asked is None or message_id not in asked.replies or last.question.id != asked.question_id:
             await self.emitter.send_toast(text(self.language, "only_last"), "info")
@@ -178,14 +237,32 @@ class Visit:
         replaces, self._turns[-1].replies = self._turns[-1].replies, []
         old = last.answer
         question = StoredMessage(last.question.id, last.question.text)
-        answered = await self._answer(question, default, replaces=replaces, keeps_old=old is not None)
-        if old is not None and not answered:
+        turn = await self._answer(question, default, replaces=replaces, keeps_old=old is not None)
+        if old is not None and turn.answer is None:
             self.history.answer(question.id, old)
+            question.tokens = last.question.tokens
 
     async def _answer(
-        self, question: StoredMessage, default: ModelInfo | None, replaces: list[str], *, keeps_old: bool = False
-    ) -> bool:
-        """Show a reply; returns whether anything of it came."""
+        self,
+        question: StoredMessage,
+        default: ModelInfo | None,
+        replaces: list[str],
+        *,
+        keeps_old: bool = False,
+        edited: StepDict | None = None,
+    ) -> ChatTurn:
+        """Show a reply.
+
+        Args:
+            question: the message.
+            default: answers, if the visitor has chosen no model.
+            replaces: steps that go when the reply begins; those that stay, because none came, are still the turn's.
+            keeps_old: see ReplyView.
+            edited: the message's step, to be stored when the reply begins; None: it is stored already.
+
+        Returns:
+            The turn, which has ended.
+        """
         self._answering = self.session.current_task = asyncio.current_task()
         emitter = self.emitter
         turn_steps = self._turns[-1]
@@ -194,8 +271,16 @@ class Visit:
 
         async def first_text() -> None:
             gone, replaces[:] = list(replaces), []
-            await self._remove(gone)
+            emitter = self.emitter
+            if edited is not None:
+                self._store.keep(edited)
+            if edited is not None or gone:
+                self._store.save_tokens(question.id, {})  # it is counted anew
+            self._store.forget_steps(gone)
+            for step_id in gone:
+                await emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
 
+        self._keep_settings()
         view = self._view = ReplyView(
             emitter,
             self._store,
@@ -205,16 +290,17 @@ class Visit:
             language=self.language,
             on_first_text=first_text,
             keeps_old=keeps_old,
+            is_edit=edited is not None,
             store_seconds=self._store_seconds,
         )
         try:
             await view.show()
         finally:
-            self._view = None
             turn_steps.replies = replaces + view.step_ids
         for message in turn.counted.values():
-            self._store.save_tokens(message.id, message.tokens)
-        return turn.answer is not None
+            if not (turn.refused and message is question):
+                self._store.save_tokens(message.id, message.tokens)
+        return turn
 
     @property
     def answering(self) -> asyncio.Task[Any] | None:
@@ -238,9 +324,3 @@ class Visit:
         if writing is not None and writing is not asyncio.current_task():
             writing.cancel()
             await asyncio.wait({writing}, timeout=_STOP_WAIT)
-
-    async def _remove(self, step_ids: list[str]) -> None:
-        emitter = self.emitter
-        self._store.forget_steps(step_ids)
-        for step_id in step_ids:
-            await emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))

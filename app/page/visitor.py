@@ -61,10 +61,15 @@ class VisitorCookie:
 
     The cookie is Secure where the request came by https; behind a proxy that is for the ASGI server to find out, which
     trusts `X-Forwarded-Proto` only from the addresses that it is told to (uvicorn: FORWARDED_ALLOW_IPS).
+
+    Args:
+        lasting: for a year; else until the browser is closed, where it only tells one browser's connections from
+            another's.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, lasting: bool = True) -> None:
         self._app = app
+        self._age = f"Max-Age={_YEAR}; " if lasting else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(STATIC) or scope["path"].startswith("/ws/"):
@@ -79,7 +84,7 @@ class VisitorCookie:
         # Of two cookies of one name the last counts, see cookie_parser: an unusable one does no harm.
         line = f"{sent}; {COOKIE}={cookie}" if sent else f"{COOKIE}={cookie}"
         secure = "; Secure" if scope["scheme"] == "https" else ""
-        attributes = f"{COOKIE}={cookie}; HttpOnly; Max-Age={_YEAR}; Path=/; SameSite=Lax{secure}"
+        attributes = f"{COOKIE}={cookie}; HttpOnly; {self._age}Path=/; SameSite=Lax{secure}"
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -90,6 +95,11 @@ class VisitorCookie:
         await self._app(scope, receive, send_with_cookie)
 
 
+def new_secret() -> str:
+    """A key for this process alone."""
+    return secrets.token_urlsafe(_BYTES)
+
+
 def load_secret(folder: Path) -> str:
     """The key that signs Chainlit's cookie, made once and kept in `folder` for its owner alone.
 
@@ -98,7 +108,7 @@ def load_secret(folder: Path) -> str:
     """
     path = folder / _SECRET_FILE
     try:
-        return _new_secret(path)
+        return _make_secret(path)
     except FileExistsError:
         return _kept_secret(path)
     except OSError as problem:
@@ -108,10 +118,10 @@ def load_secret(folder: Path) -> str:
         ) from problem
 
 
-def _new_secret(path: Path) -> str:
+def _make_secret(path: Path) -> str:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
-        secret = secrets.token_urlsafe(_BYTES)
+        secret = new_secret()
         file.write(secret)
     return secret
 

@@ -23,8 +23,7 @@ from app.errors import (
     StreamCut,
     Unsupported,
 )
-from app.history import SessionHistory, StoredMessage, turns_of
-from app.tokens import TokenEstimator
+from app.history import SessionHistory, StoredMessage, Turn, turns_of
 from tests.fakes.engine import ScriptedEngine
 
 UNREACHABLE = EngineUnreachable(engine="Ollama", url="http://localhost:11434")
@@ -94,6 +93,73 @@ async def test_an_empty_message_is_refused_and_not_kept(text: str) -> None:
     assert len(history) == 0
 
 
+async def test_a_message_that_is_refused_stays_in_its_place_without_an_answer() -> None:
+    history = SessionHistory("c")
+    chat = chat_with(ScriptedEngine("one", "two"), max_message_bytes=10)
+    await events_of(ask(chat, history, "first"))
+    with pytest.raises(MessageTooLarge):
+        await events_of(ask(chat, history, "much too large"))
+    await events_of(ask(chat, history, "third"))
+    await events_of(chat.turn(history, StoredMessage("q1", "second"), "a", ReplyOptions("gemma2:2b")))
+    assert [turn.question.text for turn in history] == ["first", "second"]
+
+
+@pytest.mark.parametrize("text", ["a " * 300, "x" * 5000, " "])
+async def test_an_edit_that_is_refused_changes_nothing(text: str) -> None:
+    engine = ScriptedEngine("one", "two", "three", context=512)
+    chat, history = chat_with(engine, num_ctx=512, max_message_bytes=4000), SessionHistory("c")
+    for question in ("first", "second"):
+        await events_of(ask(chat, history, question))
+    before = [(turn.question.text, turn.answer) for turn in history]
+    turn = chat.turn(history, StoredMessage("q0", text), "a", ReplyOptions("gemma2:2b"))
+    with pytest.raises((MessageTooLong, MessageTooLarge, EmptyMessage)):
+        await events_of(turn)
+    assert turn.refused
+    assert [(turn.question.text, turn.answer) for turn in history] == before
+    await events_of(ask(chat, history, "third"))
+    assert [m.content for m in engine.requests[-1].messages] == ["first", "one", "second", "two", "third"]
+
+
+async def test_what_comes_back_from_the_database_makes_the_same_prompts() -> None:
+    """Also where the engine has counted only a part of the messages, and another conversation has taught otherwise."""
+
+    async def talk(chat: Chat, history: SessionHistory, numbers: range) -> None:
+        for n in numbers:
+            text = ("word " if n % 3 else "incomprehensibilities ") * (5 + n % 7)
+            turn = ask(chat, history, f"{n} {text}", max_tokens=100)
+            if n % 5 == 4:  # stopped: nothing is counted
+                events = turn.events()
+                async for event in events:
+                    if isinstance(event, Delta):
+                        break
+                await events.aclose()
+            else:
+                await events_of(turn)
+
+    def engine() -> ScriptedEngine:
+        return ScriptedEngine(*[f"reply {n} " + "is long " * (n % 11) for n in range(80)], context=512)
+
+    live_engine, again_engine = engine(), engine()
+    live = SessionHistory("c")
+    chat = chat_with(live_engine, num_ctx=512)
+    for end in range(20, 40):
+        await talk(chat, live, range(len(live), end))
+        stored = [
+            Turn(
+                StoredMessage(turn.question.id, turn.question.text, dict(turn.question.tokens)),
+                turn.answer and StoredMessage(turn.answer.id, turn.answer.text, dict(turn.answer.tokens)),
+            )
+            for turn in live
+        ]
+        fresh = chat_with(again_engine, num_ctx=512)
+        await events_of(ask(fresh, SessionHistory("other"), "a " * 100))
+        again_engine.requests.clear()
+        await events_of(ask(fresh, SessionHistory("c", stored), "and now?", max_tokens=100))
+        await events_of(ask(chat, live, "and now?", max_tokens=100))
+        assert again_engine.requests[0] == live_engine.requests[-1]
+        assert len(again_engine.requests[0].messages) < 2 * len(live)
+
+
 async def test_without_any_model_the_visitor_is_told_so() -> None:
     with pytest.raises(NoModel):
         await events_of(ask(chat_with(ScriptedEngine(models=[])), SessionHistory("c"), "hi", model=""))
@@ -117,12 +183,11 @@ def test_nul_and_broken_surrogates_are_made_readable() -> None:
 
 
 async def test_a_prompt_that_was_estimated_too_small_is_cut_again_and_nobody_notices() -> None:
-    # The engine counts two tokens a word, far above the estimate for words of one letter.
+    # The engine counts two tokens a word: what long words have taught is far below the truth for words of one letter.
     engine = ScriptedEngine("ok", "ok", "ok", "ok", context=512)
     chat, history = chat_with(engine, num_ctx=512), SessionHistory("c")
-    for _ in range(3):
-        chat.estimator = TokenEstimator()  # what it has learned would spare us the case
-        turn = ask(chat, history, "a " * 150, max_tokens=64)
+    for text in ("incomprehensibilities " * 40, "a " * 100, "a " * 150):
+        turn = ask(chat, history, text, max_tokens=64)
         events = await events_of(turn)
         assert events[-1] == Finished("stop")
         assert turn.text == "ok"

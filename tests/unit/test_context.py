@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.context import Budget, TurnTokens, Walk, walk, window
-from app.errors import MessageTooLong
+from app.errors import MessageTooLong, SystemPromptTooLong
 
 sizes = st.builds(TurnTokens, st.integers(1, 400), st.integers(1, 700))
 conversations = st.lists(sizes, max_size=60)
@@ -93,6 +93,17 @@ def test_a_message_that_alone_does_not_fit_is_refused_with_both_numbers() -> Non
     assert refused.value.facts == {"tokens": 900, "limit": 744}
     assert "900" in refused.value.sentence("ru")
     assert "744" in refused.value.sentence("en")
+
+
+def test_a_system_prompt_that_fills_the_context_is_what_is_refused() -> None:
+    budget = Budget.of(1024, 256, 700, 0.5)
+    with pytest.raises(SystemPromptTooLong) as refused:
+        window([], 100, budget)
+    assert refused.value.facts == {"tokens": 700, "left": 68, "needed": 100}
+    with pytest.raises(MessageTooLong):  # too long without it, too
+        window([], 900, budget)
+    with pytest.raises(MessageTooLong):  # the larger of the two is the message
+        window([], 500, Budget.of(1024, 256, 400, 0.5))
 
 
 def test_a_long_reply_is_promised_a_quarter_of_the_context_at_most() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from chainlit.input_widget import Select
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,9 +107,11 @@ def test_the_widgets_show_every_model_and_thinking_only_where_one_can() -> None:
     assert model_label(THINKER) == "qwen3:0.6b · Ollama · 522 MB"
 
 
-def test_a_model_that_is_gone_is_shown_as_automatic() -> None:
+def test_a_model_that_is_gone_is_shown_as_such_and_stays_chosen() -> None:
     shown = widgets(Preferences("ollama/gone"), [GEMMA], GEMMA, "en")[0]
-    assert shown.initial == AUTOMATIC
+    assert isinstance(shown, Select)
+    assert shown.initial == "ollama/gone"
+    assert (shown.items or {})["ollama/gone (not here now)"] == "ollama/gone"
 
 
 def test_a_stored_thread_becomes_the_models_conversation_again() -> None:

@@ -1,0 +1,1 @@
+"""The parts, put together from the settings. `app.main` puts these together in turn."""

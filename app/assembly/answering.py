@@ -1,0 +1,122 @@
+"""Everything that answers: the engines, which models they have, which of them is the default, and the way of a turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from app.chat import Chat
+from app.default_model import DefaultModelFinder, Wishes
+from app.engines.base import Engine, ModelInfo
+from app.engines.catalog import Catalog
+from app.engines.hub import Hub
+from app.engines.local import LocalEngine
+from app.engines.ollama import OllamaEngine
+from app.engines.openai_compatible import OpenAICompatibleEngine
+from app.engines.speeds import SpeedBook
+from app.settings import GUIDE_DIR, Settings
+from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What answers.
+
+    Attributes:
+        chat: makes every reply.
+        finder: knows the default model.
+        engines: those that are set up, also while they are away.
+    """
+
+    chat: Chat
+    finder: DefaultModelFinder
+    engines: tuple[Engine, ...]
+
+    async def close(self) -> None:
+        """Give back what the engines hold."""
+        for engine in self.engines:
+            await engine.close()
+
+
+def answering(settings: Settings) -> Answering:
+    """Put it together; nobody is asked anything yet."""
+    speeds = SpeedBook()
+    hub = Hub()
+    ollama = OllamaEngine(
+        settings.ollama_host,
+        num_batch=settings.num_batch,
+        num_thread=settings.num_thread,
+        keep_alive=settings.keep_alive,
+        timeout=settings.timeout,
+        load_timeout=settings.load_timeout,
+        models_timeout=settings.models_timeout,
+        speeds=speeds,
+        slots=settings.slots or 1,
+        memory=settings.model_memory,
+    )
+    engines: list[Engine] = [ollama]
+    if settings.vllm_url:
+        engines.append(
+            OpenAICompatibleEngine(
+                settings.vllm_url,
+                api_key=settings.vllm_api_key,
+                timeout=settings.timeout,
+                load_timeout=settings.load_timeout,
+                models_timeout=settings.models_timeout,
+                speeds=speeds,
+            )
+        )
+    local = find_spec("torch") is not None and find_spec("transformers") is not None
+    if local:
+        engines.append(
+            LocalEngine(
+                GUIDE_DIR,
+                settings.local_models,
+                device=settings.device,
+                caches=settings.local_caches,
+                timeout=settings.timeout,
+                speeds=speeds,
+                hub=hub,
+            )
+        )
+    catalog = Catalog(
+        engines,
+        aliases=settings.aliases,
+        max_age=settings.models_cache_seconds,
+        timeout=settings.models_timeout,
+        num_ctx=settings.num_ctx,
+    )
+    chat = Chat(
+        catalog,
+        speeds=speeds,
+        estimator=TokenEstimator(tiktoken_estimate(settings.tiktoken_cache_dir) or bytes_estimate),
+        slots=settings.slots,
+        max_waiting=settings.max_waiting,
+        max_message_bytes=settings.max_message_bytes,
+        window_low=settings.window_low,
+        fallback_model=settings.fallback_model,
+    )
+
+    async def load(model: ModelInfo) -> None:
+        await catalog.engine_of(model).load(model.name, catalog.context_length(model))
+
+    wishes = Wishes(
+        model=settings.model,
+        ollama_models=settings.ollama_models,
+        qwen_models=settings.local_models,
+        ollama_url=settings.ollama_host,
+        vllm_url=settings.vllm_url,
+        local=local,
+        pulled=settings.pulled_models,
+        ollama_wait=settings.ollama_wait,
+        keeps=settings.keep_alive.startswith("-"),
+    )
+    finder = DefaultModelFinder(
+        wishes,
+        catalog,
+        pull=ollama.pull,
+        download=hub.download if local else None,
+        load=load if settings.preload else None,
+        settled_poll=settings.models_cache_seconds,
+    )
+    return Answering(chat, finder, tuple(engines))

@@ -1,0 +1,111 @@
+"""Everything that needs the database: conversations, accounts, personal links, and how long they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+
+from app.api.auth import auth_routes
+from app.api.devices import Bounds, device_routes
+from app.api.me import Belongings, me_routes
+from app.api.my_data import data_routes
+from app.page.callbacks import Page
+from app.page.data_layer import ChatDataLayer
+from app.page.login import login_routes
+from app.page.open_pages import OpenPages
+from app.page.standing import Standing
+from app.passwords import Passwords
+from app.settings import Settings
+from app.sign_in import SignIn
+from app.storage.accounts import Accounts
+from app.storage.database import Database
+from app.storage.devices import Devices
+from app.storage.retention import Retention
+from app.storage.threads import Threads
+from app.storage.unsaved import Unsaved
+from app.storage.visitors import Visitors
+from app.tries import Tries
+
+_MIB = 1024 * 1024
+
+
+class Kept:
+    """What the database has, and who asks it.
+
+    Attributes:
+        database: opened by whoever runs the server.
+        standing: which tokens are good.
+        visitors, accounts: who there is.
+        sign_in: by a password; None: nobody does.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.database_url
+        self._settings = settings
+        self.database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
+        self._threads = Threads(self.database)
+        self._devices = Devices(self.database)
+        self._tries = Tries(settings.login_tries, settings.login_tries_seconds)
+        self.visitors = Visitors(self.database)
+        self.accounts = Accounts(self.database)
+        self.standing = Standing(self._devices.owner_of, self.accounts.rights if settings.login else None)
+        self.sign_in: SignIn | None = None
+        if settings.passwords:
+            self.sign_in = SignIn(self.accounts, Passwords(), self._tries, settings.password_min)
+
+    def data_layer(self) -> ChatDataLayer:
+        """Where the page keeps conversations."""
+        settings = self._settings
+        unsaved = Unsaved(
+            self._threads, self.visitors, max_bytes=settings.unsaved_max_mb * _MIB, patience=settings.store_wait
+        )
+        return ChatDataLayer(self._threads, self.visitors, unsaved, login=settings.login)
+
+    def retention(self, page: Page) -> Retention:
+        """Deletes what is not to be kept any longer."""
+        settings = self._settings
+        return Retention(
+            self.database,
+            days=settings.history_days,
+            most_bytes=settings.history_max_mb * _MIB,
+            log_days=settings.request_log_days,
+            answering=page.answering,
+            present=page.present,
+        )
+
+    def routes(self, page: Page, pages: OpenPages) -> Sequence[APIRouter]:
+        """What visitors ask about themselves: signing in, their browsers, their conversations."""
+        settings, standing = self._settings, self.standing
+        belongings = Belongings(self._threads, self.visitors)
+        signup = settings.passwords and settings.signup
+        routes = [
+            auth_routes(self.accounts, self.sign_in, standing, pages, signup=signup),
+            me_routes(
+                self.accounts,
+                self.visitors,
+                self._devices,
+                belongings,
+                login=settings.login,
+                signup=signup,
+                history=settings.history,
+            ),
+            device_routes(
+                self._devices,
+                belongings,
+                standing,
+                pages,
+                self._tries,
+                Bounds(settings.link_days, settings.max_links, settings.max_devices),
+            ),
+            data_routes(
+                self.database,
+                settings.data_dir,
+                standing,
+                pages,
+                stop_replies=page.stop_replies,
+                history=settings.history,
+                most=settings.import_max_mb,
+            ),
+        ]
+        return routes if self.sign_in is None else [login_routes(self.sign_in), *routes]

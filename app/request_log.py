@@ -1,0 +1,114 @@
+"""Turns on their way into the log of requests: in the background, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+from app.chat import ChatTurn
+from app.storage.problems import DatabaseAway, DatabaseRefused
+from app.storage.requests import RequestRow, Requests
+from app.storage.texts import new_id, now
+
+log = logging.getLogger(__name__)
+
+# Rows are gathered for this long, in seconds, and so many are written at once.
+_GATHER: Final = 1.0
+_BATCH: Final = 500
+# What comes while so many wait is dropped.
+_MOST_WAITING: Final = 10_000
+
+
+class RequestLog:
+    """Takes turns that have ended, and writes them down when nobody waits for it.
+
+    A log may have gaps, conversations may not: where the database is away its rows are dropped.
+
+    Attributes:
+        dropped: rows that were not written since the start.
+    """
+
+    def __init__(self, requests: Requests, *, gather: float = _GATHER, most_waiting: int = _MOST_WAITING) -> None:
+        self._requests = requests
+        self._gather = gather
+        self._most_waiting = most_waiting
+        self._waiting: deque[RequestRow] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+        self.dropped = 0
+
+    def add(self, turn: ChatTurn) -> None:
+        """Take a turn that has ended; it is written later."""
+        if len(self._waiting) >= self._most_waiting:
+            self.dropped += 1
+            return
+        self._waiting.append(row_of(turn))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_soon())
+
+    async def close(self) -> None:
+        """Write what is left."""
+        self._ending.set()
+        if self._writer is not None:
+            await self._writer
+
+    async def _write_soon(self) -> None:
+        while self._waiting:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), self._gather)
+            await self._write()
+
+    async def _write(self) -> None:
+        while rows := list(islice(self._waiting, _BATCH)):
+            try:
+                await self._requests.add(rows)
+            except (DatabaseAway, DatabaseRefused) as problem:
+                self._drop(len(rows))
+                log.warning("STATS %d requests are not logged: %s", len(rows), problem)
+            except Exception:
+                self._drop(len(rows))
+                log.exception("STATS %d requests are not logged", len(rows))
+            else:
+                self._leave(len(rows))
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        self._leave(count)
+
+    def _leave(self, count: int) -> None:
+        for _ in range(count):
+            self._waiting.popleft()
+
+
+def row_of(turn: ChatTurn) -> RequestRow:
+    """What is logged of a turn that has ended.
+
+    Raises:
+        ValueError: it has not.
+    """
+    metrics = turn.metrics
+    if metrics is None:
+        raise ValueError("the turn goes on")
+    return RequestRow(
+        id=new_id(),
+        finished_at=now(),
+        source=turn.source,
+        engine=turn.model.engine if turn.model else None,
+        model=turn.model.name if turn.model else None,
+        outcome=metrics.outcome,
+        error=turn.error.code if turn.error else None,
+        total_seconds=metrics.total_seconds,
+        queue_seconds=metrics.queue_seconds,
+        first_token_seconds=metrics.first_token_seconds,
+        load_seconds=metrics.load_seconds,
+        prompt_seconds=metrics.prompt_seconds,
+        generation_seconds=metrics.generation_seconds,
+        prompt_tokens=metrics.prompt_tokens,
+        cached_tokens=metrics.cached_tokens,
+        reply_tokens=metrics.reply_tokens,
+        left_out=turn.left_out,
+    )
