@@ -147,7 +147,7 @@ async def test_what_comes_back_from_the_database_makes_the_same_prompts() -> Non
         stored = [
             Turn(
                 StoredMessage(turn.question.id, turn.question.text, dict(turn.question.tokens)),
-                turn.answer and StoredMessage(turn.answer.id, turn.answer.text, dict(turn.answer.tokens)),
+                turn.answer and StoredMessage(turn.answer.id, turn.answer.text, dict(turn.answer.tokens), "assistant"),
             )
             for turn in live
         ]
