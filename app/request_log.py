@@ -21,6 +21,7 @@ _GATHER: Final = 1.0
 _BATCH: Final = 500
 # What comes while so many wait is dropped.
 _MOST_WAITING: Final = 10_000
+_MILLI: Final = 1000
 
 
 class RequestLog:
@@ -93,22 +94,24 @@ def row_of(turn: ChatTurn) -> RequestRow:
     metrics = turn.metrics
     if metrics is None:
         raise ValueError("the turn goes on")
+    first = metrics.first_token_seconds
     return RequestRow(
-        id=new_id(),
-        finished_at=now(),
+        request_id=new_id(),
+        timestamp=now(),
         source=turn.source,
+        client=None,
+        model_name=turn.model.name if turn.model else None,
         engine=turn.model.engine if turn.model else None,
-        model=turn.model.name if turn.model else None,
-        outcome=metrics.outcome,
-        error=turn.error.code if turn.error else None,
-        total_seconds=metrics.total_seconds,
-        queue_seconds=metrics.queue_seconds,
-        first_token_seconds=metrics.first_token_seconds,
-        load_seconds=metrics.load_seconds,
-        prompt_seconds=metrics.prompt_seconds,
-        generation_seconds=metrics.generation_seconds,
         prompt_tokens=metrics.prompt_tokens,
         cached_tokens=metrics.cached_tokens,
-        reply_tokens=metrics.reply_tokens,
+        response_tokens=metrics.reply_tokens,
+        time_to_first_token_ms=None if first is None else first * _MILLI,
+        processing_time_ms=metrics.total_seconds * _MILLI,
+        queue_ms=metrics.queue_seconds * _MILLI,
+        load_ms=metrics.load_seconds * _MILLI,
+        prompt_ms=metrics.prompt_seconds * _MILLI,
+        generation_ms=metrics.generation_seconds * _MILLI,
         left_out=turn.left_out,
+        status=metrics.outcome,
+        error=turn.error.code if turn.error else None,
     )

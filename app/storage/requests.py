@@ -1,4 +1,4 @@
-"""The log of requests: a row for each reply, without a word of what was said and without who said it."""
+"""The log of requests: a row for each reply; what was said is in it only where the operator wants that."""
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ from sqlalchemy import insert, select
 
 from app.storage.database import Database
 from app.storage.queries import all_rows
-from app.storage.tables import requests
+from app.storage.tables import request_logs
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """What one reply took. Times in seconds, sizes in tokens; None: not known.
+    """What one reply took. Times in milliseconds, sizes in tokens; None: not known.
 
     Attributes:
-        id: UUID7.
-        finished_at: ISO 8601, UTC.
-        source: who asked: the page, or which API.
-        engine, model: that answered; None: it never came to one.
-        outcome: finished, stopped or failed.
-        error: the code of the error, if it failed.
+        request_id: the request's own, or one that was made.
+        timestamp: when it ended, ISO 8601, UTC.
+        source: the page, or which API.
+        client: who asked: the name of a key, or a hash; None: nobody is told apart.
+        model_name, engine: that answered; None: it never came to one.
+        processing_time_ms: from the question to the end of the reply; the others are parts of it.
         left_out: turns of the conversation that the model no longer read.
+        status: finished, stopped or failed.
+        error: the code of the error, if it failed.
+        input_text, output_text: what was said; None: it is not logged.
     """
 
-    id: str
-    finished_at: str
+    request_id: str
+    timestamp: str
     source: str
+    client: str | None
+    model_name: str | None
     engine: str | None
-    model: str | None
-    outcome: str
-    error: str | None
-    total_seconds: float
-    queue_seconds: float
-    first_token_seconds: float | None
-    load_seconds: float
-    prompt_seconds: float
-    generation_seconds: float
     prompt_tokens: int | None
     cached_tokens: int | None
-    reply_tokens: int
+    response_tokens: int
+    time_to_first_token_ms: float | None
+    processing_time_ms: float
+    queue_ms: float
+    load_ms: float
+    prompt_ms: float
+    generation_ms: float
     left_out: int
+    status: str
+    error: str | None
+    input_text: str | None = None
+    output_text: str | None = None
 
 
 class Requests:
@@ -58,11 +64,11 @@ class Requests:
             DatabaseAway: it takes no writes now.
         """
         async with self._database.write() as connection:
-            await connection.execute(insert(requests), [asdict(row) for row in rows])
+            await connection.execute(insert(request_logs), [asdict(row) for row in rows])
 
     async def newest(self, first: int) -> Sequence[RequestRow]:
         """The newest `first` rows, the newest one first."""
-        columns = [requests.c[field.name] for field in fields(RequestRow)]
-        query = select(*columns).order_by(requests.c.position.desc()).limit(first)
+        columns = [request_logs.c[field.name] for field in fields(RequestRow)]
+        query = select(*columns).order_by(request_logs.c.position.desc()).limit(first)
         async with self._database.read() as connection:
             return [RequestRow(**row) for row in await all_rows(connection, query)]

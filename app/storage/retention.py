@@ -16,7 +16,7 @@ from app.storage.database import Database
 from app.storage.erasing import delete_threads
 from app.storage.problems import DatabaseAway
 from app.storage.room import give_back, rows_take, taken
-from app.storage.tables import accounts, deleted_threads, devices, links, requests, threads, users
+from app.storage.tables import accounts, deleted_threads, devices, links, request_logs, threads, users
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Retention:
                 pruned.conversations_unused = await self._delete_unused()
             pruned.deleted_marks = await self._delete_old(deleted_threads, "deleted_at", _DELETED_DAYS)
             if self._log_days:
-                pruned.requests = await self._delete_old(requests, "finished_at", self._log_days)
+                pruned.requests = await self._delete_old(request_logs, "timestamp", self._log_days)
             pruned.links = await self._delete_old(links, "expires_at", 0)
             pruned.visitors = await self._delete_visitors()
         if self._most:

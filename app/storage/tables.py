@@ -177,29 +177,34 @@ feedback = Table(
     Index("feedback_by_thread", "thread_id"),
 )
 
-# One row for each reply, without a word of what was said: what /api/stats and the dashboard count.
-requests = Table(
-    "requests",
+# One row for each reply, without a word of what was said unless LOG_TEXT is on: what is counted by /api/stats.
+request_logs = Table(
+    "request_logs",
     metadata,
     Column("position", _POSITION, primary_key=True, autoincrement=True),
-    Column("id", Word(36), nullable=False, unique=True),
-    Column("finished_at", Word(40), nullable=False),
+    Column("request_id", Word(64), nullable=False, unique=True),
+    Column("timestamp", Word(40), nullable=False),
     # The page, or which API.
     Column("source", Word(40), nullable=False),
+    # Who asked: the name of a key, or a hash.
+    Column("client", Word(200)),
+    Column("model_name", Word()),
     Column("engine", Word(40)),
-    Column("model", Word()),
-    Column("outcome", Word(16), nullable=False),
-    # The kind of error, if it failed.
-    Column("error", Word(80)),
-    Column("total_seconds", Float, nullable=False),
-    Column("queue_seconds", Float, nullable=False),
-    Column("first_token_seconds", Float),
-    Column("load_seconds", Float, nullable=False),
-    Column("prompt_seconds", Float, nullable=False),
-    Column("generation_seconds", Float, nullable=False),
     Column("prompt_tokens", Integer),
     Column("cached_tokens", Integer),
-    Column("reply_tokens", Integer, nullable=False),
+    Column("response_tokens", Integer, nullable=False),
+    Column("time_to_first_token_ms", Float),
+    Column("processing_time_ms", Float, nullable=False),
+    Column("queue_ms", Float, nullable=False),
+    Column("load_ms", Float, nullable=False),
+    Column("prompt_ms", Float, nullable=False),
+    Column("generation_ms", Float, nullable=False),
     Column("left_out", Integer, nullable=False),
-    Index("requests_by_time", "finished_at"),
+    Column("status", Word(16), nullable=False),
+    # The kind of error, if it failed.
+    Column("error", Word(80)),
+    # Only where the operator has asked for it.
+    Column("input_text", Text),
+    Column("output_text", Text),
+    Index("request_logs_by_time", "timestamp"),
 )

@@ -52,16 +52,16 @@ async def test_each_reply_leaves_a_row_without_a_word_of_it(database: Database) 
     await ask(chat, "my secret question", replace(OPTIONS, model="gone"))
     await log.close()
     rows = list(reversed(await Requests(database).newest(10)))
-    assert [(row.source, row.outcome, row.error) for row in rows] == [
+    assert [(row.source, row.status, row.error) for row in rows] == [
         ("page", "finished", None),
         ("openai", "stopped", None),
         ("page", "failed", "stream_cut"),
         ("page", "failed", "model_not_found"),
     ]
     first, *_, last = rows
-    assert (first.engine, first.model, first.prompt_tokens, first.reply_tokens) == ("ollama", "gemma2:2b", 9, 3)
-    assert (last.engine, last.model, last.first_token_seconds) == (None, None, None)
-    assert first.first_token_seconds is not None
+    assert (first.engine, first.model_name, first.prompt_tokens, first.response_tokens) == ("ollama", "gemma2:2b", 9, 3)
+    assert (last.engine, last.model_name, last.time_to_first_token_ms) == (None, None, None)
+    assert first.time_to_first_token_ms is not None
     assert "secret" not in repr(rows)
 
 
