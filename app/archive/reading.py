@@ -48,9 +48,12 @@ class _Bounded:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > _LARGEST_LIST:
+        if size > _LARGEST_LIST:
             raise TooLarge
-        return self._file.read(size)
+        data = self._file.read(size if size >= 0 else _LARGEST_LIST + 1)
+        if len(data) > _LARGEST_LIST:
+            raise TooLarge
+        return data
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
