@@ -98,8 +98,8 @@ class ChatDataLayer(BaseDataLayer):
         visitor = await self._visitors.get(identifier)
         return _user(visitor) if visitor else None
 
-    @_asked
     async def create_user(self, user: User) -> PersistedUser | None:
+        """Where that fails nothing is lost: a visitor is made with what is said first, too."""
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:
