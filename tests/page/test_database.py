@@ -115,6 +115,27 @@ def test_a_database_that_goes_away_in_mid_conversation_takes_nothing_from_the_pa
         assert chat.replies() == ["one", "two", "three"]
 
 
+def test_what_is_too_much_to_wait_is_told_in_the_conversation(
+    visit: Visit, postgres: Postgres, url: str, tmp_path: Path
+) -> None:
+    with (
+        fake_ollama(tmp_path, "--speedup", "1000") as ollama,
+        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=url, UNSAVED_MAX_MB="1") as site,
+    ):
+        chat = visit(site)
+        assert chat.ask("!echo one") == "one"
+        postgres.stop()
+        ollama.post("/_fake/script", {"replies": ["!echo " + (" " * 12_000 + "x") * 90]})
+        chat.ask("a megabyte, please")
+        chat.wait_for("Something of this conversation could not be kept")
+        assert site.get("/health")["database"]["lost"] == 1
+        postgres.start()
+        until(lambda: site.get("/health")["database"]["waiting"] == 0)
+        assert chat.ask("!echo three") == "three"
+        expect(chat.page.get_by_text(KEPT_AGAIN)).to_have_count(0)
+        chat.wait_for("Something of this conversation could not be kept")
+
+
 def test_postgresql_restarted_in_mid_reply_takes_nothing_from_it(
     visit: Visit, postgres: Postgres, url: str, tmp_path: Path
 ) -> None:
@@ -241,7 +262,7 @@ def test_a_reply_of_a_megabyte_is_kept_whole_and_a_message_of_that_size_is_refus
         tab = Tab(ann)
         tab.ask("x" * 300_000)
         assert "262,144" in "".join(tab.told)
-        reply = (" " * 1200 + "😀") * 900
+        reply = (" " * 12_000 + "😀") * 90
         ollama.post("/_fake/script", {"replies": ["!echo " + reply]})
         tab.ask("again")
         thread = json.loads(next(packet for packet in tab.told if '"first_interaction"' in packet)[2:])[1]["thread_id"]
