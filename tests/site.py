@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +88,13 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return kept | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)} | variables
 
 
-def _start(command: list[str], url: str, path: str, folder: Path, environment: Mapping[str, str]) -> Program:
+def _start(
+    command: list[str], url: str, path: str, folder: Path, environment: Mapping[str, str], user: Sequence[str] = ()
+) -> Program:
     log = folder / f"{command[1]}-{time.monotonic_ns()}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT
+            [*user, sys.executable, *command], cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT
         )
     program = Program(url, process, log)
     deadline = time.monotonic() + _PATIENCE
@@ -119,13 +121,19 @@ def fake_ollama(folder: Path, *arguments: str, port: int | None = None) -> Itera
 
 
 @contextmanager
-def server(folder: Path, *, port: int | None = None, **variables: str) -> Iterator[Program]:
-    """Our server, with the given settings; its data is in `folder`/data."""
-    port = port or free_port()
+def server(folder: Path, *, user: Sequence[str] = (), **variables: str) -> Iterator[Program]:
+    """Our server, with the given settings; its data is in `folder`/data.
+
+    Args:
+        folder: for its data and its log.
+        user: what starts a command as the user that it is to run as; by default the one of the tests.
+        variables: settings; PORT is a free one by default.
+    """
+    port = int(variables.get("PORT") or free_port())
     environment = clean_environment(
         **{"PORT": str(port), "HOST": "127.0.0.1", "DATA_DIR": str(folder / "data"), "QWEN_MODEL": ""} | variables
     )
-    program = _start(["-m", "app"], f"http://127.0.0.1:{port}", "/favicon", folder, environment)
+    program = _start(["-m", "app"], f"http://127.0.0.1:{port}", "/favicon", folder, environment, user)
     try:
         yield program
     finally:

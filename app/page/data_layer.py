@@ -113,6 +113,7 @@ class ChatDataLayer(BaseDataLayer):
 
     @_asked
     async def _add_user(self, user: User) -> PersistedUser | None:
+        """Where that fails nothing is lost: a visitor is made with what is said first, too."""
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:

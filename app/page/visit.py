@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
@@ -21,7 +21,7 @@ from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
-from app.page.steps import TurnSteps, conversation_of, new_id
+from app.page.steps import TurnSteps, answer_step, conversation_of, new_id
 from app.page.texts import language_of, text
 from app.storage.unsaved import Unsaved
 from app.transcript import ANSWER_TYPE, SETTINGS
@@ -176,22 +176,24 @@ class Visit:
 
     async def tell_waiting(self) -> None:
         """Tell the visitor, once, that what is said here is not stored now and will be."""
-        await self._tell_once("not_kept", "warning")
+        if "not_kept" not in self._told:
+            self._told.add("not_kept")
+            await self.emitter.send_toast(text(self.language, "not_kept"), "warning")
 
     async def tell_lost(self) -> None:
-        """Tell the visitor, once, that something of what was said here will never be stored."""
-        await self._tell_once("lost", "error")
+        """Tell the visitor, once and below what was said, that something of it will never be stored."""
+        if "lost" not in self._told:
+            self._told.add("lost")
+            notice = answer_step(self.session.thread_id, new_id(), config.ui.name)
+            notice["output"], notice["isError"] = text(self.language, "lost"), True
+            await self.emitter.send_step(notice)
 
     async def tell_kept(self) -> None:
         """Tell the visitor who was told that something waits that all is stored; what was lost stays said."""
         if "not_kept" in self._told:
             self._told.discard("not_kept")
-            await self.emitter.send_toast(text(self.language, "kept_again"), "success")
-
-    async def _tell_once(self, key: str, kind: Literal["warning", "error"]) -> None:
-        if key not in self._told:
-            self._told.add(key)
-            await self.emitter.send_toast(text(self.language, key), kind)
+            if "lost" not in self._told:
+                await self.emitter.send_toast(text(self.language, "kept_again"), "success")
 
     def knows(self, message_id: str) -> bool:
         """Whether the visitor's message of that id stands in this conversation."""

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.connect import ALONE, WRITES, make_engine, make_private
 from app.storage.migrate import migrate
-from app.storage.problems import DatabaseAway, DatabaseRefused, is_away, reason
+from app.storage.problems import DatabaseAway, DatabaseRefused, is_away, is_read_only, reason
 
 FILE: Final = "chat.db"
 
@@ -161,6 +161,8 @@ class Database:
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
                     self.on_away()
+                    if is_read_only(problem):
+                        await connection.invalidate()
                     raise DatabaseAway(reason(problem)) from None
                 raise
 

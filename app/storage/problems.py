@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionInTime
 _POSTGRES_AWAY: Final = ("08", "53", "57")
 # https://www.sqlite.org/rescode.html: busy, locked, read-only, disk error, full, cannot be opened.
 _SQLITE_AWAY: Final = (5, 6, 8, 10, 13, 14)
+_SQLITE_READ_ONLY: Final = 8
 
 
 class DatabaseAway(Exception):
@@ -46,3 +47,9 @@ def is_away(problem: BaseException) -> bool:
     if code is not None:
         return code & 0xFF in _SQLITE_AWAY
     return problem.connection_invalidated or isinstance(problem, InterfaceError)
+
+
+def is_read_only(problem: BaseException) -> bool:
+    """Whether SQLite may not write into its file. A connection that was opened so stays so, also when it may again."""
+    code = getattr(getattr(problem, "orig", None), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == _SQLITE_READ_ONLY

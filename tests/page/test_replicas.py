@@ -38,7 +38,7 @@ class Replicas:
 
     def start(self, n: int) -> None:
         settings = self.settings
-        self.running[n] = self.stack.enter_context(server(self.folder, port=self.ports[n], **settings))
+        self.running[n] = self.stack.enter_context(server(self.folder, PORT=str(self.ports[n]), **settings))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def replicas(postgres: Postgres, tmp_path: Path) -> Iterator[Replicas]:
     with ExitStack() as stack:
         ollama = stack.enter_context(fake_ollama(tmp_path, "--load-seconds", "0", "--speedup", "2"))
         settings = {"OLLAMA_HOST": ollama.url, "DATABASE_URL": url, "SECRET_KEY": KEY, "STORE_SECONDS": "0.2"}
-        running = [stack.enter_context(server(tmp_path, port=port, **settings)) for port in ports]
+        running = [stack.enter_context(server(tmp_path, PORT=str(port), **settings)) for port in ports]
         places = {
             f"server 127.0.0.1:800{n} max_fails=1 fail_timeout=5s;": f"server 127.0.0.1:{port} fail_timeout=1s;"
             for n, port in enumerate(ports, 1)

@@ -21,7 +21,7 @@ from app.storage.problems import DatabaseAway
 from app.storage.records import Step, ThreadDeleted, Visitor
 from app.storage.retention import Retention
 from app.storage.room import give_back, rows_take, taken
-from app.storage.tables import accounts, deleted_threads, devices, links, requests, threads, users
+from app.storage.tables import accounts, deleted_threads, devices, links, request_logs, threads, users
 from app.storage.texts import new_id
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
@@ -205,26 +205,28 @@ async def test_marks_links_and_the_log_go(database: Database, ann: Visitor) -> N
     link = {"user_id": ann.id, "created_at": ago(days=9)}
     request = {
         "source": "page",
-        "outcome": "finished",
-        "total_seconds": 1,
-        "queue_seconds": 0,
-        "load_seconds": 0,
-        "prompt_seconds": 0,
-        "generation_seconds": 1,
-        "reply_tokens": 3,
+        "status": "finished",
+        "processing_time_ms": 1,
+        "queue_ms": 0,
+        "load_ms": 0,
+        "prompt_ms": 0,
+        "generation_ms": 1,
+        "response_tokens": 3,
         "left_out": 0,
     }
     async with database.write() as connection:
         for n, days in enumerate((29, 31, 400)):
             await connection.execute(insert(deleted_threads).values(id=f"t{n}", deleted_at=ago(days=days)))
-            await connection.execute(insert(requests).values(id=f"r{n}", finished_at=ago(days=days), **request))
+            await connection.execute(
+                insert(request_logs).values(request_id=f"r{n}", timestamp=ago(days=days), **request)
+            )
         for n, hours in enumerate((-1, 1)):
             await connection.execute(
                 insert(links).values(id=f"l{n}", secret_hash=f"{n}", expires_at=ago(hours=hours), **link)
             )
     pruned = await keeper(database, log_days=30).prune()
     assert str(pruned) == "1 links, 2 requests, 2 deleted marks"
-    assert [await count(database, table) for table in (links, requests, deleted_threads)] == [1, 1, 1]
+    assert [await count(database, table) for table in (links, request_logs, deleted_threads)] == [1, 1, 1]
 
 
 async def test_visitors_who_left_nothing_go(database: Database) -> None:
