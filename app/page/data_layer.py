@@ -109,11 +109,9 @@ class ChatDataLayer(BaseDataLayer):
         return _user(visitor) if visitor else None
 
     async def create_user(self, user: User) -> PersistedUser | None:
-        return await (self.get_user(user.identifier) if self._login else self._add_user(user))
-
-    @_asked
-    async def _add_user(self, user: User) -> PersistedUser | None:
         """Where that fails nothing is lost: a visitor is made with what is said first, too."""
+        if self._login:
+            return await self.get_user(user.identifier)
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class Retention:
         return list(await self._column(query))
 
     async def _delete_old(self, table: Table, column: str, days: int) -> int:
-        query = select(table.c.id).where(table.c[column] < _ago(timedelta(days=days))).limit(_LISTED)
+        query = select(*table.primary_key).where(table.c[column] < _ago(timedelta(days=days))).limit(_LISTED)
         deleted = 0
         while ids := await self._column(query):
             deleted += await self._delete_rows(table, ids)
@@ -217,15 +217,16 @@ class Retention:
                 unused = [~select(column).where(column == users.c.id).exists() for column in used]
                 deleted += await self._delete_rows(users, empty, *unused)
 
-    async def _delete_rows(self, table: Table, ids: Collection[str], *conditions: Any) -> int:
+    async def _delete_rows(self, table: Table, ids: Collection[Any], *conditions: Any) -> int:
         async with self._database.write() as connection:
-            gone = await connection.execute(delete(table).where(table.c.id.in_(ids), *conditions))
+            (key,) = table.primary_key
+            gone = await connection.execute(delete(table).where(key.in_(ids), *conditions))
         await asyncio.sleep(_PAUSE)
         return gone.rowcount
 
-    async def _column(self, query: Select[Any]) -> Collection[str]:
+    async def _column(self, query: Select[Any]) -> Collection[Any]:
         async with self._database.read() as connection:
-            found: Collection[str] = (await connection.execute(query)).scalars().all()
+            found: Collection[Any] = (await connection.execute(query)).scalars().all()
         return found
 
 
