@@ -240,6 +240,23 @@ async def test_a_write_that_can_never_be_made_is_lost_and_blocks_no_other(
     assert await stored(threads, "b") == [("bobs", "hello")]
 
 
+async def test_who_names_anothers_message_while_it_waits_changes_nothing_of_it(
+    unsaved: Unsaved, threads: Threads, gate: Gate, ann: Visitor
+) -> None:
+    gate.away = True
+    eve = Writer("eve")
+    await unsaved.add(step("q", "Ann's"), ANN)
+    await unsaved.add(step("q", "Eve's"), eve)
+    await unsaved.add(DeleteStep("t", "q"), eve)
+    assert unsaved.writer_of("t") is None
+    assert [write.subject for write in unsaved.of("t", "ann")] == [("step", "q")]
+    gate.away = False
+    await all_kept(unsaved)
+    assert await stored(threads) == [("q", "Ann's")]
+    assert await threads.author("t") == "ann"
+    assert unsaved.lost == 1
+
+
 async def test_what_waits_for_a_conversation_that_is_deleted_is_made_no_more(
     unsaved: Unsaved, threads: Threads, gate: Gate
 ) -> None:
