@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -102,7 +102,7 @@ class Unsaved:
             self._line.append(entry)
             self._newest[entry.subject] = entry
         if self.away_since is not None:
-            self._let_wait([entry])
+            self._let_wait(entry)
         self.wake()
         return entry.fate
 
@@ -234,14 +234,15 @@ class Unsaved:
         if self.away_since is None:
             self.away_since = now()
             log.error("STORE the database takes no writes, they wait: %s", why)
-        self._let_wait(self._line)
-
-    def _let_wait(self, entries: Iterable[_Entry]) -> None:
-        for entry in entries:
+        for entry in self._line:
             if not entry.fate.done():
-                entry.fate.set_result("waiting")
-                self._told = True
-                self.on_fate(entry.write, entry.writer, "waiting")
+                self._let_wait(entry)
+
+    def _let_wait(self, entry: _Entry) -> None:
+        if not entry.fate.done():
+            entry.fate.set_result("waiting")
+        self._told = True
+        self.on_fate(entry.write, entry.writer, "waiting")
 
     def _be_back(self) -> None:
         if self.away_since is not None:

@@ -81,7 +81,7 @@ def threads(database: Database) -> Threads:
 
 @pytest.fixture
 async def unsaved(database: Database, gate: Gate, threads: Threads) -> AsyncIterator[Unsaved]:
-    line = Unsaved(threads, Visitors(database), max_bytes=10_000, patience=0.2)
+    line = Unsaved(threads, Visitors(database), max_bytes=10_000, patience=30)
     yield line
     gate.hanging.set()
     await line.close(0)
@@ -196,6 +196,7 @@ async def test_a_database_that_hangs_holds_nobody_up_and_the_write_goes_on(
     unsaved: Unsaved, threads: Threads, gate: Gate
 ) -> None:
     gate.hanging.clear()
+    unsaved._patience = 0.05
     assert await unsaved.add(step("q"), ANN) == "waiting"
     assert await unsaved.add(step("a"), ANN) == "waiting"
     assert unsaved.away_since is not None
@@ -366,7 +367,7 @@ async def test_a_file_that_takes_no_writes_keeps_them_waiting(tmp_path: Path, bl
     database = Database.in_folder(tmp_path)
     await database.open()
     threads = Threads(database)
-    unsaved = Unsaved(threads, Visitors(database))
+    unsaved = Unsaved(threads, Visitors(database), patience=30)
     assert await unsaved.add(step("q"), ANN) == "kept"
     async with database.read() as connection:
         await connection.exec_driver_sql(block)
