@@ -192,20 +192,19 @@ class ChatDataLayer(BaseDataLayer):
         self._add(SaveThread(thread_id, True, metadata={SETTINGS: dict(settings)}))
 
     async def get_thread_author(self, thread_id: str) -> str:
-        waiting = self.unsaved.writers_of(thread_id)
+        writer = self.unsaved.writer_of(thread_id)
         try:
             author = await self._threads.author(thread_id)
         except DatabaseAway:
-            if len(waiting) != 1 or not self.unsaved.has_all_of(thread_id, waiting[0].identifier):
+            if writer is None or not self.unsaved.has_all_of(thread_id, writer.identifier):
                 raise
             author = ""
-        return author or (waiting[0].identifier if waiting else "")
+        return author or (writer.identifier if writer else "")
 
     @_asked
     async def delete_thread(self, thread_id: str) -> None:
-        await self._threads.reach()
-        self.unsaved.forget(thread_id)
         await self._threads.delete(thread_id)
+        self.unsaved.forget(thread_id)
 
     async def list_threads(self, pagination: Pagination, filters: ThreadFilter) -> PaginatedResponse[ThreadDict]:
         if not filters.userId:
@@ -231,18 +230,19 @@ class ChatDataLayer(BaseDataLayer):
         Raises:
             DatabaseAway: it cannot be read, and not all of it is in memory.
         """
-        # The writers first: what is made meanwhile is in the line or in the database, or in both.
-        waiting = self.unsaved.writers_of(thread_id)
-        writes = {writer.identifier: self.unsaved.of(thread_id, writer.identifier) for writer in waiting}
+        # What waits comes first: what is made meanwhile is then in both, which does no harm, instead of in neither.
+        waits = self.unsaved.copy_of(thread_id)
+        writer = self.unsaved.writer_of(thread_id)
         try:
             conversation = await self._threads.get(thread_id)
         except DatabaseAway:
-            if len(waiting) != 1 or not self.unsaved.has_all_of(thread_id, waiting[0].identifier):
+            if writer is None or not self.unsaved.has_all_of(thread_id, writer.identifier):
                 raise
             conversation = None
-        owner = conversation.thread.visitor if conversation else next(iter(writes), "")
-        writer = next((writer for writer in waiting if writer.identifier == owner), Writer(owner))
-        conversation = with_writes(conversation, writes.get(owner, []), writer)
+        if conversation is not None:
+            writer = Writer(conversation.thread.visitor, conversation.thread.user_id)
+        if writer is not None:
+            conversation = with_writes(conversation, waits.get(writer.identifier, []), writer)
         return _in_turns(conversation_dict(conversation)) if conversation else None
 
     async def update_thread(

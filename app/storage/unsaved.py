@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -36,6 +36,11 @@ class _Entry:
     fate: asyncio.Future[Fate]
     begun: bool = False
 
+    @property
+    def subject(self) -> tuple[str, ...]:
+        """What it changes, and whose it says that is."""
+        return self.writer.identifier, self.write.thread_id, *self.write.subject
+
 
 class Unsaved:
     """Writes in the order in which they came; none overtakes another.
@@ -60,7 +65,7 @@ class Unsaved:
         self._max_bytes = max_bytes
         self._patience = patience
         self._line: deque[_Entry] = deque()
-        self._newest: dict[tuple[str, str], _Entry] = {}
+        self._newest: dict[tuple[str, ...], _Entry] = {}
         self._bytes = 0
         self._told = False
         self._hurry = asyncio.Event()
@@ -81,7 +86,8 @@ class Unsaved:
         Returns:
             What becomes of it, known after `patience` at the latest: who waits for it may go on then.
         """
-        earlier = self._newest.get(write.subject)
+        # By whose it is, too: a stranger may name the same.
+        earlier = self._newest.get((writer.identifier, write.thread_id, *write.subject))
         merged = in_one(earlier.write, write) if earlier and not earlier.begun else None
         size = size_of(asdict(merged or write))
         entry = earlier if merged is not None else None
@@ -94,9 +100,9 @@ class Unsaved:
         else:
             entry = _Entry(write, writer, size, asyncio.get_running_loop().create_future())
             self._line.append(entry)
-            self._newest[write.subject] = entry
+            self._newest[entry.subject] = entry
         if self.away_since is not None:
-            self._let_wait([entry])
+            self._let_wait(entry)
         self.wake()
         return entry.fate
 
@@ -110,12 +116,20 @@ class Unsaved:
 
     def of(self, thread_id: str, identifier: str) -> list[Write]:
         """A visitor's writes of a thread that wait, in their order."""
-        found = (entry for entry in self._line if entry.writer.identifier == identifier)
-        return [entry.write for entry in found if entry.write.thread_id == thread_id]
+        return self.copy_of(thread_id).get(identifier, [])
 
-    def writers_of(self, thread_id: str) -> list[Writer]:
-        """Those whose writes of a thread wait, the first one first."""
-        return list(dict.fromkeys(entry.writer for entry in self._line if entry.write.thread_id == thread_id))
+    def copy_of(self, thread_id: str) -> dict[str, list[Write]]:
+        """All writes of a thread that wait, in their order, by the name of the visitor whose they are."""
+        found: dict[str, list[Write]] = {}
+        for entry in self._line:
+            if entry.write.thread_id == thread_id:
+                found.setdefault(entry.writer.identifier, []).append(entry.write)
+        return found
+
+    def writer_of(self, thread_id: str) -> Writer | None:
+        """Whose writes of a thread wait; None: nobody's, or those of several, who cannot all be its visitor."""
+        writers = {entry.writer.identifier: entry.writer for entry in self._line if entry.write.thread_id == thread_id}
+        return next(iter(writers.values())) if len(writers) == 1 else None
 
     def has_all_of(self, thread_id: str, identifier: str) -> bool:
         """Whether a visitor's thread was begun while writes waited, so that all of it is here."""
@@ -125,9 +139,9 @@ class Unsaved:
         return makes and said[:1] == ["user_message"]
 
     def forget(self, thread_id: str) -> None:
-        """Make no more writes of a thread that its visitor deletes."""
-        kept = deque(entry for entry in self._line if entry.begun or entry.write.thread_id != thread_id)
-        gone, self._line = [entry for entry in self._line if entry not in kept], kept
+        """Make no more writes of a thread that its visitor has deleted."""
+        gone = [entry for entry in self._line if not entry.begun and entry.write.thread_id == thread_id]
+        self._line = deque(entry for entry in self._line if entry not in gone)
         for entry in gone:
             self._leave(entry, "kept")
 
@@ -206,8 +220,8 @@ class Unsaved:
         """Out of the line."""
         if self._line and self._line[0] is entry:
             self._line.popleft()
-        if self._newest.get(entry.write.subject) is entry:
-            del self._newest[entry.write.subject]
+        if self._newest.get(entry.subject) is entry:
+            del self._newest[entry.subject]
         self._bytes -= entry.size
         if not entry.fate.done():
             entry.fate.set_result(fate)
@@ -220,14 +234,15 @@ class Unsaved:
         if self.away_since is None:
             self.away_since = now()
             log.error("STORE the database takes no writes, they wait: %s", why)
-        self._let_wait(self._line)
-
-    def _let_wait(self, entries: Iterable[_Entry]) -> None:
-        for entry in entries:
+        for entry in self._line:
             if not entry.fate.done():
-                entry.fate.set_result("waiting")
-                self._told = True
-                self.on_fate(entry.write, entry.writer, "waiting")
+                self._let_wait(entry)
+
+    def _let_wait(self, entry: _Entry) -> None:
+        if not entry.fate.done():
+            entry.fate.set_result("waiting")
+        self._told = True
+        self.on_fate(entry.write, entry.writer, "waiting")
 
     def _be_back(self) -> None:
         if self.away_since is not None:

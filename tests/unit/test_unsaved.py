@@ -81,7 +81,7 @@ def threads(database: Database) -> Threads:
 
 @pytest.fixture
 async def unsaved(database: Database, gate: Gate, threads: Threads) -> AsyncIterator[Unsaved]:
-    line = Unsaved(threads, Visitors(database), max_bytes=10_000, patience=0.2)
+    line = Unsaved(threads, Visitors(database), max_bytes=10_000, patience=30)
     yield line
     gate.hanging.set()
     await line.close(0)
@@ -196,6 +196,7 @@ async def test_a_database_that_hangs_holds_nobody_up_and_the_write_goes_on(
     unsaved: Unsaved, threads: Threads, gate: Gate
 ) -> None:
     gate.hanging.clear()
+    unsaved._patience = 0.05
     assert await unsaved.add(step("q"), ANN) == "waiting"
     assert await unsaved.add(step("a"), ANN) == "waiting"
     assert unsaved.away_since is not None
@@ -238,6 +239,23 @@ async def test_a_write_that_can_never_be_made_is_lost_and_blocks_no_other(
     assert told == [("b", "waiting"), ("t", "waiting"), ("b", "lost")]
     assert await stored(threads) == [("q", "hello")]
     assert await stored(threads, "b") == [("bobs", "hello")]
+
+
+async def test_who_names_anothers_message_while_it_waits_changes_nothing_of_it(
+    unsaved: Unsaved, threads: Threads, gate: Gate, ann: Visitor
+) -> None:
+    gate.away = True
+    eve = Writer("eve")
+    await unsaved.add(step("q", "Ann's"), ANN)
+    await unsaved.add(step("q", "Eve's"), eve)
+    await unsaved.add(DeleteStep("t", "q"), eve)
+    assert unsaved.writer_of("t") is None
+    assert [write.subject for write in unsaved.of("t", "ann")] == [("step", "q")]
+    gate.away = False
+    await all_kept(unsaved)
+    assert await stored(threads) == [("q", "Ann's")]
+    assert await threads.author("t") == "ann"
+    assert unsaved.lost == 1
 
 
 async def test_what_waits_for_a_conversation_that_is_deleted_is_made_no_more(
@@ -349,7 +367,7 @@ async def test_a_file_that_takes_no_writes_keeps_them_waiting(tmp_path: Path, bl
     database = Database.in_folder(tmp_path)
     await database.open()
     threads = Threads(database)
-    unsaved = Unsaved(threads, Visitors(database))
+    unsaved = Unsaved(threads, Visitors(database), patience=30)
     assert await unsaved.add(step("q"), ANN) == "kept"
     async with database.read() as connection:
         await connection.exec_driver_sql(block)
