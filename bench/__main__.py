@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import guide, page, turns
+from bench import guide, page, storage, turns
 from bench.figures import Figure, table
 
 _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("page", page.measure),
     ("guide", guide.measure),
     ("turns", turns.measure),
+    ("storage", storage.measure),
 )
 
 

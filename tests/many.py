@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from sqlalchemy import insert
 
-from app.page.steps import LEFT_OUT, TOKENS
 from app.page.visitor import visitor_of
 from app.storage.database import Database
 from app.storage.tables import elements, steps, threads
 from app.storage.visitors import Visitors
+from app.transcript import LEFT_OUT, TOKENS
 from tests.tab import Visitor
 
 _CHUNK: Final = 500

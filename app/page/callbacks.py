@@ -169,7 +169,8 @@ class Page:
             elsewhere = (other for other in _visits() if other.session.thread_id == thread["id"])
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         await self._show_state(visit, anew=True)
-        if session.user is not None and self._store.unsaved.of(thread["id"], session.user.identifier):
+        unsaved, user = self._store.unsaved, session.user
+        if unsaved is not None and user is not None and unsaved.of(thread["id"], user.identifier):
             await visit.tell_waiting()
 
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:

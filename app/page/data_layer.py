@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from chainlit.context import context, context_var
 from chainlit.data.base import BaseDataLayer
@@ -38,6 +39,10 @@ from app.storage.writes import (
 from app.transcript import SETTINGS, TOKENS
 
 log = logging.getLogger(__name__)
+
+# Whether a conversation is looked up only to see whose it is, as Chainlit does for each connection of a page. It asks
+# for the whole of it then, and again to open it.
+ONLY_OWNER: ContextVar[bool] = ContextVar("only_owner", default=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,10 +178,7 @@ class ChatDataLayer(BaseDataLayer):
     def keep(self, step_dict: StepDict, element: Element | None = None) -> Awaitable[object]:
         """Store a step and its element. They are in the line when this returns; who awaits the result waits until they
         are stored, or known to wait or to be lost."""
-        fates = [self._add(SaveStep(step_of(step_dict)))]
-        if element is not None:
-            fates.append(self._add(SaveElement(element_of(element.to_dict()))))
-        return asyncio.gather(*fates)
+        return self._add(SaveStep(step_of(step_dict), element_of(element.to_dict()) if element is not None else None))
 
     def forget_steps(self, step_ids: Iterable[str]) -> None:
         """Delete steps, without waiting until it is done."""
@@ -225,11 +227,15 @@ class ChatDataLayer(BaseDataLayer):
         return PaginatedResponse(pageInfo=info, data=[thread_dict(thread) for thread in page.threads])
 
     async def get_thread(self, thread_id: str) -> ThreadDict | None:
-        """A conversation, with what is still to be written of it.
+        """A conversation, with what is still to be written of it; its owner alone where no more is asked, see
+        ONLY_OWNER.
 
         Raises:
             DatabaseAway: it cannot be read, and not all of it is in memory.
         """
+        if ONLY_OWNER.get():
+            owner = await self.get_thread_author(thread_id)
+            return cast(ThreadDict, {"id": thread_id, "userIdentifier": owner}) if owner else None
         # What waits comes first: what is made meanwhile is then in both, which does no harm, instead of in neither.
         waits = self.unsaved.copy_of(thread_id)
         writer = self.unsaved.writer_of(thread_id)

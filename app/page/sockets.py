@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from app.page.data_layer import ONLY_OWNER
 from app.page.visitor import cookie_of
 from app.storage.problems import DatabaseAway
 
@@ -37,6 +38,7 @@ async def connect(sid: str, environ: dict[str, Any], auth: object) -> Any:
         raise ConnectionRefusedError("not a session's id")
     if not isinstance(thread_id, str) or len(thread_id) > _LONGEST_THREAD_ID:
         raise ConnectionRefusedError("not a thread's id")
+    asked = ONLY_OWNER.set(True)
     try:
         return await chainlit_connect(sid, environ, auth)
     except DatabaseAway:
@@ -46,6 +48,8 @@ async def connect(sid: str, environ: dict[str, Any], auth: object) -> Any:
         if not session.restored:
             session.thread_id_to_resume = thread_id
         return accepted
+    finally:
+        ONLY_OWNER.reset(asked)
 
 
 class SocketGuard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, delete, func, or_, select, update
@@ -191,14 +191,19 @@ class Threads:
             await connection.execute(delete(threads).where(threads.c.id == thread_id))
             await insert_new(connection, deleted_threads, "id", {"id": thread_id, "deleted_at": now()})
 
-    async def save_step(self, step: Step, user_id: str) -> None:
+    async def save_step(self, step: Step, user_id: str, element: Element | None = None) -> None:
         """Store a step, or its new state: it keeps its place, and metadata is merged key by key.
 
         The thread is made if it is not there: the page tells of a thread and of its first steps in no certain order.
 
+        Args:
+            step: to be stored.
+            user_id: the visitor.
+            element: of the same thread, stored with it or not at all.
+
         Raises:
             ThreadDeleted: the visitor has deleted the thread.
-            PermissionError: the thread is another visitor's, or a step of that id is another thread's.
+            PermissionError: the thread is another visitor's, or a step or element of that id is another thread's.
         """
         values = storable(asdict(step))
         query = select(steps.c.thread_id, steps.c.metadata, steps.c.created_at).where(steps.c.id == values["id"])
@@ -211,6 +216,8 @@ class Threads:
                 values["metadata"] = known["metadata"] | values["metadata"]
                 values["created_at"] = known["created_at"] or values["created_at"]
                 await connection.execute(update(steps).where(steps.c.id == values["id"]).values(**values))
+            if element is not None:
+                await _put(connection, replace(element, thread_id=step.thread_id))
             touched = update(threads).where(threads.c.id == values["thread_id"]).values(updated_at=now())
             await connection.execute(touched)
 
@@ -239,14 +246,9 @@ class Threads:
             ThreadDeleted: the visitor has deleted the thread.
             PermissionError: the thread is another visitor's, or an element of that id is another thread's.
         """
-        values = storable(asdict(element))
-        same = elements.c.id == values["id"], elements.c.thread_id == values["thread_id"]
         async with self._database.write() as connection:
-            await _claim(connection, values["thread_id"], user_id)
-            if not await insert_new(connection, elements, "id", values):
-                changed = await connection.execute(update(elements).where(*same).values(**values))
-                if not changed.rowcount:
-                    raise PermissionError("the element is another conversation's")
+            await _claim(connection, storable(element.thread_id), user_id)
+            await _put(connection, element)
 
     async def element(self, thread_id: str, element_id: str) -> Element | None:
         """An element of that thread, or None."""
@@ -299,6 +301,16 @@ def _thread_of_step(step_id: str) -> Select[tuple[str]]:
     """The id of a step's thread, locked before its rows, as everywhere: else two writers could wait for each other."""
     query = select(threads.c.id).join(steps, steps.c.thread_id == threads.c.id)
     return query.where(steps.c.id == step_id).with_for_update(of=threads)
+
+
+async def _put(connection: AsyncConnection, element: Element) -> None:
+    """Store an element of a thread that is the visitor's."""
+    values = storable(asdict(element))
+    if not await insert_new(connection, elements, "id", values):
+        same = elements.c.id == values["id"], elements.c.thread_id == values["thread_id"]
+        changed = await connection.execute(update(elements).where(*same).values(**values))
+        if not changed.rowcount:
+            raise PermissionError("the element is another conversation's")
 
 
 async def _claim(connection: AsyncConnection, thread_id: str, user_id: str) -> None:

@@ -52,9 +52,10 @@ class SaveThread:
 
 @dataclass(frozen=True, slots=True)
 class SaveStep:
-    """Store a step, or its new state."""
+    """Store a step, or its new state; and with it what is shown with it."""
 
     step: Step
+    element: Element | None = None
 
     @property
     def thread_id(self) -> str:
@@ -68,10 +69,11 @@ class SaveStep:
         """The later state, as the database would merge it with the earlier one."""
         old = earlier.step
         created_at = old.created_at or self.step.created_at
-        return SaveStep(replace(self.step, metadata=old.metadata | self.step.metadata, created_at=created_at))
+        step = replace(self.step, metadata=old.metadata | self.step.metadata, created_at=created_at)
+        return SaveStep(step, self.element or earlier.element)
 
     async def make_it(self, threads: Threads, visitors: Visitors, user_id: str) -> None:
-        await threads.save_step(self.step, user_id)
+        await threads.save_step(self.step, user_id, self.element)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def in_one(earlier: Write, later: Write) -> Write | None:
     match earlier, later:
         case SaveThread(), SaveThread():
             return later.after(earlier)
-        case SaveStep(), SaveStep():
+        case SaveStep(_, shown), SaveStep(_, other) if shown is None or other is None or shown.id == other.id:
             return later.after(earlier)
         case SaveStepMetadata(), SaveStepMetadata():
             return later.after(earlier)
@@ -199,6 +201,8 @@ def with_writes(conversation: Conversation | None, writes: list[Write], writer: 
     if not writes:
         return conversation
     if conversation is None:
+        if not any(isinstance(write, SaveStep) or (isinstance(write, SaveThread) and write.make) for write in writes):
+            return None  # what only changes a conversation does not make one
         thread = Thread(writes[0].thread_id, writer.user_id or "", writer.identifier, None, {}, [], now(), now())
         conversation = Conversation(thread, (), (), {})
     thread = conversation.thread
@@ -206,9 +210,11 @@ def with_writes(conversation: Conversation | None, writes: list[Write], writer: 
     elements = {element.id: element for element in conversation.elements}
     for write in writes:
         match write:
-            case SaveStep(step):
+            case SaveStep(step, shown):
                 known = steps.get(step.id)
                 steps[step.id] = SaveStep(step).after(SaveStep(known)).step if known else step
+                if shown is not None:
+                    elements[shown.id] = shown
             case SaveStepMetadata(_, step_id, metadata) if step_id in steps:
                 steps[step_id] = replace(steps[step_id], metadata=steps[step_id].metadata | metadata)
             case DeleteStep(_, step_id):
