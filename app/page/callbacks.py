@@ -23,7 +23,7 @@ from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.sockets import connect
-from app.page.steps import new_id
+from app.page.steps import new_id, with_runs
 from app.page.texts import language_of, starters, text
 from app.page.visit import PageStore, Visit
 from app.storage.problems import DatabaseAway
@@ -168,6 +168,7 @@ class Page:
             visit = await self._visit(session)
             elsewhere = (other for other in _visits() if other.session.thread_id == thread["id"])
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
+        thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
         unsaved, user = self._store.unsaved, session.user
         if unsaved is not None and user is not None and unsaved.of(thread["id"], user.identifier):

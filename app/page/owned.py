@@ -14,6 +14,8 @@ from chainlit.session import WebsocketSession
 from chainlit.types import CallActionRequest, DeleteFeedbackRequest, UpdateFeedbackRequest
 from fastapi import APIRouter, Body, Depends, HTTPException, Request, Response
 
+from app.page.steps import answer_in_run
+
 
 class Owners(Protocol):
     """Knows whose something is: the visitor's identifier, empty if there is no such thing."""
@@ -38,6 +40,7 @@ def owned_routes(store: Owners) -> APIRouter:
     @routes.put("/feedback")
     async def give_feedback(request: Request, update: UpdateFeedbackRequest, visitor: Known) -> Any:
         """Chainlit's would give a thumb to any message."""
+        update.feedback.forId = answer_in_run(update.feedback.forId)
         _only_for(visitor, await store.step_author(update.feedback.forId))
         return await chainlit_server.update_feedback(request, update, visitor)
 

@@ -16,7 +16,7 @@ from chainlit.utils import utc_now
 from app.chat import ChatTurn, Event, Waiting
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
-from app.page.steps import answer_step, new_id, reasoning_step
+from app.page.steps import answer_step, in_run, is_notice, new_id, reasoning_step
 from app.page.stream import GatheredStream
 from app.page.texts import text
 from app.transcript import LEFT_OUT, MODEL, NOTICE, QUESTION, TOKENS
@@ -82,6 +82,7 @@ class ReplyView:
         self._reasoning: StepDict | None = None
         self._failure: StepDict | None = None
         self._shown = False
+        self._run_sent = False
         self._status_id = new_id()
         self._phase: dict[str, Any] = {}
         self._pending: asyncio.Task[None] | None = None
@@ -100,10 +101,12 @@ class ReplyView:
         """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
         follows."""
         self._emitter = emitter
+        self._run_sent = False
         shown = self._message if self._shown else None
         for step in filter(None, (self._reasoning, shown, self._failure)):
             streaming = step["end"] is None and bool(step["output"])
-            await emitter.send_step(step | {"streaming": streaming})
+            placed = await self._in_run() if step is self._message and not is_notice(step) else step
+            await emitter.send_step(placed | {"streaming": streaming})
             if element := self._elements.get(step["id"]):
                 await emitter.send_element(element.to_dict())
         if shown is not None and self._phase and shown["id"] not in self._elements:
@@ -175,7 +178,15 @@ class ReplyView:
     async def _show_message(self) -> None:
         if not self._shown:
             self._shown = True
-            await self._emitter.send_step(self._message)
+            await self._emitter.send_step(await self._in_run())
+
+    async def _in_run(self) -> StepDict:
+        """The reply as the page gets it, which gets what is around it first."""
+        run, message = in_run(self._message)
+        if not self._run_sent:
+            self._run_sent = True
+            await self._emitter.send_step(run)
+        return message
 
     async def _send_status(self) -> None:
         await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())
@@ -188,7 +199,7 @@ class ReplyView:
             if self._shown:
                 await self._show_phase("writing")
             self._shown = True
-            await self._emitter.stream_start(self._message | {"streaming": True})
+            await self._emitter.stream_start(await self._in_run() | {"streaming": True})
         else:
             await self._emitter.send_token(self._message["id"], piece)
 
@@ -196,8 +207,8 @@ class ReplyView:
         if self._reasoning is None:
             await self._on_first_text()
             if self._shown:  # the reply comes below its reasoning
-                await self._emitter.delete_step(self._message)
-                self._shown = False
+                await self._emitter.delete_step(in_run(self._message)[0])
+                self._shown = self._run_sent = False
             self._reasoning = reasoning_step(self._thread_id, new_id(), text(self._language, "reasoning"))
             self._reasoning["output"] = piece
             await self._emitter.stream_start(self._reasoning | {"streaming": True})
@@ -269,7 +280,8 @@ class ReplyView:
         element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
         await self._store.keep(step, element)
         self._shown = self._shown or step is self._message
-        await self._emitter.send_step(step)
+        is_reply = step is self._message and not is_notice(step)
+        await self._emitter.send_step(await self._in_run() if is_reply else step)
         if element is not None:
             self._elements[step["id"]] = element
             await self._emitter.send_element(element.to_dict())

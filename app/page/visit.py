@@ -21,7 +21,7 @@ from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
-from app.page.steps import TurnSteps, answer_step, conversation_of, new_id
+from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of
 from app.page.texts import language_of, text
 from app.storage.unsaved import Unsaved
 from app.transcript import ANSWER_TYPE, SETTINGS
@@ -280,7 +280,8 @@ class Visit:
                 self._store.save_tokens(question.id, {})  # it is counted anew
             self._store.forget_steps(gone)
             for step_id in gone:
-                await emitter.delete_step(StepDict(id=step_id, threadId=self.session.thread_id))
+                for shown in (step_id, run_of(step_id)):
+                    await emitter.delete_step(StepDict(id=shown, threadId=self.session.thread_id))
 
         self._keep_settings()
         view = self._view = ReplyView(
