@@ -224,7 +224,7 @@ class ReplyView:
         if self._is_edit and turn.refused:
             if self._shown:
                 self._shown = False
-                await self._emitter.delete_step(self._message)
+                await self._emitter.delete_step(in_run(self._message)[0])
             await self._emitter.send_toast(failure, "error")
             return
         if self._reasoning is not None:
