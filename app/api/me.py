@@ -22,6 +22,7 @@ _NOBODY: Final[dict[str, Any]] = {
     "kind": None,
     "role": None,
     "signup": False,
+    "password_min": 0,
     "history": False,
     "conversations": 0,
     "joined": False,
@@ -79,6 +80,7 @@ def me_routes(
     *,
     login: bool,
     signup: bool,
+    password_min: int,
     history: bool,
 ) -> APIRouter:
     """`GET /api/me`; nobody signed in is an answer, too.
@@ -88,6 +90,7 @@ def me_routes(
         belongings: what there is of theirs.
         login: people sign in.
         signup: people may make accounts themselves.
+        password_min: characters that a password needs.
         history: conversations are kept.
     """
     routes = APIRouter()
@@ -95,7 +98,7 @@ def me_routes(
     @routes.get("/api/me")
     async def me(request: Request) -> dict[str, Any]:
         identifier: str | None = request.state.identifier
-        answer = _NOBODY | {"signup": signup, "history": history}
+        answer = _NOBODY | {"signup": signup, "password_min": password_min, "history": history}
         if identifier is None:
             return answer
         visitor = await visitors.get(identifier)

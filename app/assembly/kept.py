@@ -88,6 +88,7 @@ class Kept:
                 belongings,
                 login=settings.login,
                 signup=signup,
+                password_min=settings.password_min,
                 history=settings.history,
             ),
             device_routes(

@@ -1,17 +1,13 @@
 // The banner at the top of the page: which model answers, why, how to change it, what is being downloaded.
 // The server sends it over Chainlit's own connection; app/page/banner.py writes the fields.
+import { make } from './dom.js';
+import { language as spoken, setLanguage } from './language.js';
+
 const TYPE = 'chainlit-ollama/status';
 const DISMISSED = 'chainlit-ollama/dismissed';
 const WORDS = {
   en: { region: 'The model of this server', details: 'Details', close: 'Close', of: 'of', mega: 'MB', giga: 'GB' },
   ru: { region: 'Модель этого сервера', details: 'Подробнее', close: 'Закрыть', of: 'из', mega: 'МБ', giga: 'ГБ' },
-};
-
-const make = (tag, name, attributes = {}) => {
-  const node = document.createElement(tag);
-  node.className = name;
-  Object.entries(attributes).forEach(([key, value]) => node.setAttribute(key, value));
-  return node;
 };
 
 // The nodes are made once and only filled anew, so that the keyboard's focus stays where it is.
@@ -85,10 +81,9 @@ const showProgress = (progress, words, language) => {
 };
 
 const show = (status) => {
-  const language = status.language in WORDS ? status.language : 'en';
+  setLanguage(status.language);
+  const language = spoken();
   const words = WORDS[language];
-  document.documentElement.lang = language;
-  document.documentElement.toggleAttribute('data-login', status.login === true);
   root.setAttribute('aria-label', words.region);
   root.dataset.level = status.level;
   // An unchanged text is left alone: a screen reader would read it again.
