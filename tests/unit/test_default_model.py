@@ -129,8 +129,8 @@ async def test_a_model_that_only_embeds_never_answers_and_is_not_pulled_again(mo
 async def test_an_ollama_that_has_only_models_that_embed_pulls_one_that_may_chat() -> None:
     world = World(ollama=["bge-m3:latest"], pulled=("bge-m3", "phi3:latest"))
     world.ollama.only_embed = {"bge-m3:latest"}
-    await world.until(lambda: world.answers == "ollama/phi3:latest")
-    assert world.pull.asked == ["phi3:latest"]
+    await world.until(world.pull.half_way.is_set)
+    assert (world.answers, world.pull.asked) == ("transformers/guide", ["phi3:latest"])
 
 
 async def test_a_server_that_was_named_comes_first() -> None:
