@@ -12,7 +12,12 @@ import chainlit.server as chainlit_server
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from app import VERSION
+from app.api.docs import DESCRIPTION, add_docs
 from app.api.health import health_routes
+from app.api.openai import openai_routes
+from app.api.programs import Defaults, Programs
+from app.api.unknown import add_error_forms
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import Engine, ModelInfo
@@ -137,6 +142,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     page = Page(chat, finder, store, preferences, settings.away_seconds)
     page.register()
+    programs = Programs(
+        chat,
+        Defaults(settings.temperature, settings.top_p, settings.max_tokens),
+        comment_seconds=settings.stream_comment_seconds,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -161,18 +171,28 @@ def create_app(settings: Settings) -> FastAPI:
                 await engine.close()
             await database.close()
 
-    app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    async def wind_up(seconds: float) -> None:
+        await asyncio.gather(page.wind_up(seconds), programs.wind_up(seconds))
+
+    app = FastAPI(
+        title="chainlit-ollama",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
 
     app.state.database = database
-    app.state.wind_up = page.wind_up
+    app.state.wind_up = wind_up
     app.include_router(health_routes(finder))
-    app.include_router(owned_routes(store))
+    app.include_router(owned_routes(store), include_in_schema=False)
+    # What guards the routes that let a model work (keys, rates) goes into `guards`.
+    app.include_router(openai_routes(programs, build=VERSION, guards=()))
 
-    @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    async def unknown_path(request: Request, path: str) -> JSONResponse:
-        """Chainlit would answer any unknown path with its page."""
-        return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
+    add_docs(app)
+    add_error_forms(app)
 
     async def database_away(request: Request, problem: Exception) -> JSONResponse:
         """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""

@@ -226,6 +226,13 @@ class Settings(BaseSettings):
         60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
     )
 
+    stream_comment_seconds: float = Field(
+        4,
+        gt=0,
+        le=600,
+        description="How often a program's stream that waits says so, before its client or a proxy gives up.",
+    )
+
     tiktoken_cache_dir: Path | None = Field(
         None, description="Folder with tiktoken's table; token counts are estimated from bytes without it."
     )

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, cast
 
 import httptools
 import httpx
@@ -218,8 +218,7 @@ class _Connection(asyncio.Protocol):
     # asyncio calls these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by their classes
 
     def data_received(self, data: bytes) -> None:
         try:

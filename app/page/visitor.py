@@ -18,7 +18,8 @@ COOKIE: Final = "visitor"
 _YEAR: Final = 365 * 24 * 3600
 _BYTES: Final = 32  # 256 bits
 _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-_STATIC: Final = ("/public/", "/assets/", "/favicon", "/logo")
+# Where nobody is a visitor: files, sockets that exist already, programs and what watches this server.
+_WITHOUT: Final = ("/public/", "/assets/", "/favicon", "/logo", "/ws/", "/v1/", "/api/", "/health", "/ready", "/docs")
 _SECRET_FILE: Final = "secret.key"
 
 
@@ -51,7 +52,7 @@ class VisitorCookie:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_STATIC) or scope["path"].startswith("/ws/"):
+        if scope["type"] != "http" or scope["path"].startswith(_WITHOUT):
             await self._app(scope, receive, send)
             return
         sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")
