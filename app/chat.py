@@ -454,7 +454,7 @@ class Chat:
             raise Stopping
         found = await self.catalog.find(model)
         engine = self.catalog.engine_of(found)
-        if not found.can_embed:
+        if found.can_embed is False:
             raise Unsupported(parameter="input", model=found.name, engine=engine.label)
         ticket = self.queue_of(engine).join()
         try:

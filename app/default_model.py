@@ -237,7 +237,8 @@ class DefaultModelFinder:
 
     async def look(self) -> None:
         """Look at the engines once, choose, and start what has to be downloaded or loaded."""
-        models = await self._catalog.models(fresh=True)
+        everything = await self._catalog.everything(fresh=True)
+        models = self._catalog.known
         self._looked_at = self._clock()
         ollama_up = OLLAMA in self._catalog.engines and OLLAMA not in self._catalog.problems
         choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
@@ -245,9 +246,9 @@ class DefaultModelFinder:
         if self._awaits_ollama(choice):
             choice = DefaultModel()
         else:
-            wanted = self._missing(models, choice, ollama_up)
+            wanted = self._missing(everything, choice, ollama_up)
         kept = self.current if _same(choice, self.current) else DefaultModel()
-        if kept.loaded and self._is_gone(choice, models):
+        if kept.loaded and self._is_gone(choice, everything):
             kept = DefaultModel()
         new = replace(
             choice,
@@ -285,9 +286,12 @@ class DefaultModelFinder:
 
     async def _named(self) -> DefaultModel:
         try:
-            return DefaultModel(await self._catalog.find(self.wishes.model), "set")
+            model = await self._catalog.find(self.wishes.model)
+            if model.can_chat:
+                return DefaultModel(model, "set")
         except (UnknownModel, EngineError):  # it is nowhere, or its engine is away
-            return replace(self._search(self._catalog.known), wanted=self.wishes.model)
+            pass
+        return replace(self._search(self._catalog.known), wanted=self.wishes.model)
 
     def _search(self, models: Sequence[ModelInfo]) -> DefaultModel:
         by_engine: dict[str, list[ModelInfo]] = {}
@@ -307,24 +311,27 @@ class DefaultModelFinder:
         return DefaultModel(local[0], "guide") if local else DefaultModel()
 
     def _missing(self, models: Sequence[ModelInfo], choice: DefaultModel, ollama_up: bool) -> list[tuple[str, Puller]]:
-        """What should be brought, and by whom, the most wanted first."""
+        """What should be brought, and by whom, the most wanted first. `models`: all, those that only embed too."""
         if choice.away is not None:
             return []
         wanted: list[tuple[str, Puller]] = []
+        there = {model.name for model in models if model.engine == OLLAMA}
         if choice.wanted:
             engine, _, name = choice.wanted.partition("/")
             hub_name = choice.wanted.removeprefix(f"{TRANSFORMERS}/")
+            ollama_name = choice.wanted.removeprefix(f"{OLLAMA}/")
             if ollama_up and (engine == OLLAMA or not name):
-                wanted.append((choice.wanted.removeprefix(f"{OLLAMA}/"), self._pull))
+                if full_name(ollama_name) not in there:  # else it is one that cannot chat
+                    wanted.append((ollama_name, self._pull))
             elif self._download and "/" in hub_name and engine not in _SERVERS:
                 wanted.append((hub_name, self._download))
         elif choice.reason in ("guide", "qwen", "nothing"):
             if ollama_up:
-                wanted.append((self.wishes.ollama_models[0], self._pull))
+                # One that is there and still not chosen cannot chat.
+                wanted += [(name, self._pull) for name in self.wishes.ollama_models if full_name(name) not in there][:1]
             elif choice.reason != "qwen" and self._download and self.wishes.qwen_models:
                 wanted.append((self.wishes.qwen_models[0], self._download))
         if ollama_up:
-            there = {model.name for model in models if model.engine == OLLAMA}
             lacking = [name for name in self.wishes.pulled if full_name(name) not in there]
             wanted += [(name, self._pull) for name in lacking if name not in [model for model, _ in wanted]]
         self._retried = len(wanted) > 0

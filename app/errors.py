@@ -18,7 +18,8 @@ ChatError                     anything a user is told about
     ├── EngineSilent          it went quiet for longer than allowed
     ├── EngineRefused         it refused the request (HTTP 4xx)
     │   ├── ModelMissing      it does not have that model (404)
-    │   └── PromptTooLong     the prompt is larger than its context; names both sizes
+    │   ├── PromptTooLong     the prompt is larger than its context; names both sizes
+    │   └── TextTooLong       the same of a text to embed, where it names no sizes
     ├── EngineFailed          it broke (HTTP 5xx, an error in mid-stream)
     │   ├── OutOfMemory
     │   └── ModelProcessDied
@@ -268,6 +269,16 @@ class PromptTooLong(EngineRefused):
         super().__init__(engine=engine, tokens=tokens, limit=limit)
         self.tokens = tokens
         self.limit = limit
+
+
+class TextTooLong(EngineRefused):
+    """Facts: `engine`."""
+
+    code = "context_length_exceeded"
+    sentences = {
+        "en": "One of these texts is longer than the model can read at once, says {engine}. Send it in parts.",
+        "ru": "Один из текстов длиннее, чем модель может прочитать за раз, сообщает {engine}. Отправьте его частями.",
+    }
 
 
 class EngineFailed(EngineError):

@@ -112,7 +112,7 @@ class ModelInfo:
         context_fixed: the server has set its context length, NUM_CTX has no say.
         can_chat: whether it can hold a conversation.
         can_think: whether it can produce reasoning before its answer.
-        can_embed: whether it makes vectors of texts.
+        can_embed: whether it makes vectors of texts; None: not known, so it may be tried.
         can_use_tools: whether it can ask for functions; None: not known, so it may be tried.
         loaded: whether it is in memory now, if known.
     """
@@ -127,7 +127,7 @@ class ModelInfo:
     context_fixed: bool = False
     can_chat: bool = True
     can_think: bool = False
-    can_embed: bool = False
+    can_embed: bool | None = False
     can_use_tools: bool | None = False
     loaded: bool | None = None
 
@@ -158,6 +158,16 @@ class CompletionRequest:
     conversation: str | None = None
     expected_prompt_tokens: int = 0
     raw: bool = False
+
+    @property
+    def continues(self) -> bool:
+        """Whether the last message is the assistant's, to be gone on with."""
+        return not self.raw and self.messages[-1].role == "assistant"
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether functions are offered, or were asked for and answered before."""
+        return bool(self.options.tools) or any(m.tool_calls or m.role == "tool" for m in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Ollama, by its /api/chat.
+"""Ollama, by its /api/chat; raw text by /api/generate, vectors by /api/embed.
 
 Spoken with httpx: the official client (0.6.3) cannot send `truncate` and `shift`, without which Ollama drops messages
 and throws half of the context away in silence.
@@ -19,15 +19,28 @@ from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature
 from app.engines.ollama_errors import LABEL
 from app.engines.ollama_fit import check_fit
 from app.engines.ollama_http import OllamaHttp
-from app.engines.ollama_memory import Load, Memory
-from app.engines.ollama_protocol import PullReader, ReplyReader, Running, Show, Tags, Version, answer, full_name
+from app.engines.ollama_memory import Load, Memory, parts_of
+from app.engines.ollama_protocol import (
+    PullReader,
+    Running,
+    Show,
+    Tags,
+    Vectors,
+    Version,
+    answer,
+    full_name,
+)
+from app.engines.ollama_reply import ReplyReader
+from app.engines.ollama_request import Body, asked_of, sampling_of
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, EngineFailed, EngineRefused, EngineSilent, EngineUnreachable, StreamCut
+from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut, Unsupported
 
 # What is only good to know before a reply must not keep it waiting. In seconds.
 _ASIDE_SECONDS: Final = 1.0
 # Prompt reading may take this many times its expected time before the engine counts as silent.
 _READING_PATIENCE: Final = 3.0
+# Texts embedded by one request: its answer comes at once for all, so that only few count as one silence.
+_EMBEDDED_AT_ONCE: Final = 16
 
 
 class OllamaEngine:
@@ -47,7 +60,10 @@ class OllamaEngine:
     """
 
     name: Final = "ollama"
-    features: Final[frozenset[Feature]] = frozenset()
+    # It lets the model choose among the functions, whatever it is told (docs.ollama.com/capabilities/tool-calling).
+    features: Final[frozenset[Feature]] = frozenset(
+        ("stop", "seed", "presence_penalty", "frequency_penalty", "json_object", "json_schema", "tools", "raw")
+    )
     label: Final = LABEL
 
     def __init__(
@@ -79,8 +95,8 @@ class OllamaEngine:
         self._clock = clock
         self._memory = Memory(clock)
         self._memory_limit = memory
-        self._thinkers: frozenset[str] | None = None
-        self._sizes: dict[str, int] = {}
+        self._known: dict[str, ModelInfo] = {}
+        self._own_stops: dict[str, tuple[str, ...]] = {}
 
     async def version(self) -> str:
         """Ollama's version: the cheapest question, to see whether it is there.
@@ -92,16 +108,17 @@ class OllamaEngine:
         return answer(Version, await self._get("/api/version")).version
 
     async def models(self) -> Sequence[ModelInfo]:
-        """The chat models that it has.
+        """The models that it has, those that only embed among them.
 
         Raises:
             EngineUnreachable: nobody answers, or not in time.
             EngineError: another program does.
         """
         tags, running = await asyncio.gather(self._get("/api/tags"), self._running())
-        models = answer(Tags, tags).chat_models(self.name, running)
-        self._thinkers = frozenset(model.name for model in models if model.can_think)
-        self._sizes = {model.name: model.size for model in models if model.size}
+        models = answer(Tags, tags).infos(self.name, running)
+        if [(model.name, model.size) for model in models] != [(name, was.size) for name, was in self._known.items()]:
+            self._own_stops.clear()
+        self._known = {model.name: model for model in models}
         return models
 
     async def count_tokens(self, model: str, text: str) -> int | None:
@@ -109,8 +126,28 @@ class OllamaEngine:
         return None
 
     async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
-        """See `Engine.embed`."""
-        raise EngineRefused(engine=self.label, detail="it makes no embeddings")
+        """See `Engine.embed`. A text that the model cannot read whole is refused (`truncate: false`)."""
+        body = self._body((model, context_length)) | {"truncate": False}
+        del body["shift"]
+        info = await self._info(model)
+        if info is not None and not info.can_chat:
+            # Such a model reads a text at once or not at all: it has to fit one batch (llama-server's rule).
+            body["options"] = {**self._options, "num_ctx": context_length, "num_batch": context_length}
+        vectors: list[tuple[float, ...]] = []
+        tokens: int | None = 0
+        for first in range(0, len(texts), _EMBEDDED_AT_ONCE):
+            some = list(texts[first : first + _EMBEDDED_AT_ONCE])
+            self._memory.embedded(model)
+            limit = self._load_timeout + self._timeout
+            found = answer(
+                Vectors,
+                await self._http.ask("POST", "/api/embed", limit=limit, model=model, body=body | {"input": some}),
+            )
+            if len(found.embeddings) != len(some):
+                raise EngineFailed(engine=self.label, detail="it gave another number of vectors than of texts")
+            vectors += map(tuple, found.embeddings)
+            tokens = None if tokens is None or found.prompt_eval_count is None else tokens + found.prompt_eval_count
+        return Embeddings(tuple(vectors), tokens)
 
     async def load(self, model: str, context_length: int) -> None:
         """Bring the model into memory: a chat without messages, with the very options of all others.
@@ -144,27 +181,32 @@ class OllamaEngine:
             EngineError: Ollama's failure, as `ollama_errors` and `ollama_http` have it.
         """
         load = request.model, request.context_length
+        prompt = parts_of(request)
         speed = self._speeds.of(f"{self.name}/{request.model}")
         reading = request.expected_prompt_tokens / speed.prompt
-        reply = ReplyReader(request.model)
+        reply = ReplyReader(request.model, raw=request.raw)
         with self._memory.doubting(load):
-            body = await self._chat_body(request)
+            path, body = await self._asked(request)
             asked_at = self._clock()
             in_memory = await self._in_memory(load)
             if in_memory is False:
                 yield Loading(speed.load_seconds)
                 await self.load(*load)
             reading_at = self._clock()
-            yield Reading(seconds_left=reading * self._memory.unread(load, request.messages) if reading else None)
+            yield Reading(seconds_left=reading * self._memory.unread(load, prompt) if reading else None)
             first_at: float | None = None
-            async with aclosing(self._chat(body, request.model, reading, may_load=in_memory is None)) as batches:
+            # Seconds that the prompt should take, and the model too, perhaps.
+            first_limit = self._timeout + _READING_PATIENCE * reading
+            first_limit += self._load_timeout if in_memory is None else 0
+            lines = self._http.lines(path, body, model=request.model, first_limit=first_limit, limit=self._timeout)
+            async with aclosing(lines) as batches:
                 async for batch in batches:
                     if first_at is None:
                         first_at = self._clock()
-                        self._memory.answered(load, request.messages)
+                        self._memory.answered(load, prompt)
                     for line in batch:
-                        for delta in reply.feed(line):
-                            yield delta
+                        for event in reply.feed(line):
+                            yield event
                     if reply.ended:
                         break
             if first_at is None:
@@ -176,22 +218,19 @@ class OllamaEngine:
                 reading=first_at - reading_at,
                 writing=self._clock() - first_at,
             )
-            self._memory.answered(load, request.messages)
+            self._memory.answered(load, prompt)
         yield done
 
     async def _check_fit(self, model: str, context_length: int) -> None:
         if not self._memory_limit:
             return
-        if full_name(model) not in self._sizes:
-            await self.models()
-        size = self._sizes.get(full_name(model))
-        if size is None:  # it is not there; the request itself will say so
+        known = await self._info(model)
+        if known is None or not known.size:  # it is not there; the request itself will say so
             return
-        body = await self._http.ask("POST", "/api/show", limit=self._models_timeout, model=model, body={"model": model})
         check_fit(
             model,
-            size=size,
-            info=answer(Show, body).model_info,
+            size=known.size,
+            info=(await self._show(model)).model_info,
             context=context_length,
             slots=self.slots,
             available=self._memory_limit,
@@ -221,14 +260,7 @@ class OllamaEngine:
         """Give back the connections."""
         await self._http.close()
 
-    def _chat(
-        self, body: dict[str, object], model: str, reading: float, *, may_load: bool
-    ) -> AsyncGenerator[list[bytes], None]:
-        """The lines of a reply. `reading`: seconds that its prompt should take; `may_load`: the model too, perhaps."""
-        first_limit = self._timeout + _READING_PATIENCE * reading + (self._load_timeout if may_load else 0)
-        return self._http.lines("/api/chat", body, model=model, first_limit=first_limit, limit=self._timeout)
-
-    def _body(self, load: Load, sampling: dict[str, float] | None = None) -> dict[str, object]:
+    def _body(self, load: Load, sampling: Body | None = None) -> Body:
         """What every request carries; the same num_ctx, num_batch and num_thread always, or the model reloads."""
         model, context_length = load
         return {
@@ -239,20 +271,39 @@ class OllamaEngine:
             "options": {"num_ctx": context_length, **self._options, **(sampling or {})},
         }
 
-    async def _chat_body(self, request: CompletionRequest) -> dict[str, object]:
-        options = request.options
-        sampling = {"num_predict": options.max_tokens, "temperature": options.temperature, "top_p": options.top_p}
-        body = self._body((request.model, request.context_length), sampling)
-        body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
+    async def _asked(self, request: CompletionRequest) -> tuple[str, Body]:
+        """Where a completion is asked for, and the request's body."""
+        known = await self._info(request.model)
+        if known is not None and known.can_use_tools is False and request.uses_tools:
+            raise Unsupported(parameter="tools", model=request.model, engine=self.label)
+        stop = request.options.stop
+        # They take the place of the model's own, without which it might go on into the visitor's next message.
+        stop = tuple(dict.fromkeys(stop + await self._stops(request.model))) if stop else ()
+        body = self._body((request.model, request.context_length), sampling_of(request.options, stop))
+        body |= asked_of(request)
+        if request.raw:
+            return "/api/generate", body
         # Models that cannot think refuse `think: true`; those that can do so by default, so `false` is said as well.
-        if await self._can_think(request.model):
-            body["think"] = options.think
-        return body
+        if known is not None and known.can_think:
+            body["think"] = request.options.think
+        return "/api/chat", body
 
-    async def _can_think(self, model: str) -> bool:
-        if self._thinkers is None:
+    async def _info(self, model: str) -> ModelInfo | None:
+        """What Ollama's list said of a model; None: it is not there."""
+        if full_name(model) not in self._known:
             await self.models()
-        return full_name(model) in (self._thinkers or ())
+        return self._known.get(full_name(model))
+
+    async def _stops(self, model: str) -> tuple[str, ...]:
+        if model not in self._own_stops:
+            self._own_stops[model] = (await self._show(model)).stops()
+        return self._own_stops[model]
+
+    async def _show(self, model: str) -> Show:
+        body = {"model": model}
+        return answer(
+            Show, await self._http.ask("POST", "/api/show", limit=self._models_timeout, model=model, body=body)
+        )
 
     async def _in_memory(self, load: Load) -> bool | None:
         """Whether a chat can begin at once; None: not known, so it may have to load first."""
@@ -266,7 +317,10 @@ class OllamaEngine:
         if running is None:
             return None
         model, context_length = load
-        return full_name(model) in running and running[full_name(model)] in (None, context_length)
+        there = full_name(model) in running and running[full_name(model)] in (None, context_length)
+        if not there:
+            self._memory.gone(load)
+        return there
 
     async def _running(self) -> dict[str, int | None] | None:
         """The models in memory with their context lengths; None where Ollama does not say so quickly."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 import httpx
 
 from app.errors import (
+    ChatError,
     EngineError,
     EngineFailed,
     EngineRefused,
@@ -15,6 +17,8 @@ from app.errors import (
     ModelProcessDied,
     OutOfMemory,
     PromptTooLong,
+    TextTooLong,
+    Unsupported,
 )
 
 LABEL: Final = "Ollama"
@@ -36,10 +40,21 @@ _MEMORY: Final = (
     "unable to allocate",
     "bad_alloc",
 )
+# What a model cannot do, and OpenAI's name of what asked for it. Tools and embeddings were recorded; the others are
+# said in the same way (server/routes.go).
+_UNABLE: Final = {
+    "does not support tools": "tools",
+    "does not support embeddings": "input",
+    "does not support chat": "messages",
+    "does not support generate": "prompt",
+}
+# Of texts to embed. llama-server tells the sizes (an input has to fit one batch), Ollama's own check does not.
+_TEXT_SIZES: Final = re.compile(r"input \((\d+) tokens\) is too large to process.*batch size: (\d+)")
+_TEXT_TOO_LONG: Final = ("input length exceeds", "is too large to process")
 _LONGEST: Final = 200
 
 
-def refusal(status: int, body: str, model: str) -> EngineError:
+def refusal(status: int, body: str, model: str) -> ChatError:
     """The error for an answer with another HTTP status than 200.
 
     Args:
@@ -54,6 +69,9 @@ def refusal(status: int, body: str, model: str) -> EngineError:
     too_long = _prompt_too_long(words)
     if too_long is not None:
         return too_long
+    parameter = next((name for sign, name in _UNABLE.items() if sign in words), None)
+    if parameter is not None:
+        return Unsupported(parameter=parameter, model=model, engine=LABEL)
     if status == 404 and model:
         return ModelMissing(engine=LABEL, model=model, remedy=f"ollama pull {model}")
     if 400 <= status < 500:
@@ -106,8 +124,12 @@ def _shortened(text: str) -> str:
     return " ".join(text.split())[:_LONGEST]
 
 
-def _prompt_too_long(words: str) -> PromptTooLong | None:
+def _prompt_too_long(words: str) -> PromptTooLong | TextTooLong | None:
     """With `truncate: false` the model process's refusal is JSON inside the words (recorded: truncate_false_over)."""
+    if sizes := _TEXT_SIZES.search(words):
+        return PromptTooLong(engine=LABEL, tokens=int(sizes[1]), limit=int(sizes[2]))
+    if any(sign in words for sign in _TEXT_TOO_LONG):
+        return TextTooLong(engine=LABEL)
     try:
         inner = json.loads(words)["error"]
         if inner["type"] != "exceed_context_size_error":

@@ -1,4 +1,4 @@
-"""What Ollama writes, made values: its lists of models, the lines of a reply and of a download.
+"""What Ollama writes, made values: its lists of models, its vectors, the lines of a download.
 
 Source: https://docs.ollama.com/api; what is left out of a line when it is zero or empty was seen in recordings.
 """
@@ -6,18 +6,19 @@ Source: https://docs.ollama.com/api; what is left out of a line when it is zero 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.engines.base import Delta, Done, ModelInfo, Progress, Usage
-from app.engines.ollama_errors import LABEL, error_words, failure, not_ollama
-from app.engines.reasoning import ThinkSplitter
+from app.engines.base import ModelInfo, Progress
+from app.engines.ollama_errors import LABEL, error_words, not_ollama
 from app.errors import EngineFailed
 
-_SECONDS: Final = 1e-9
+# A line of a model's parameters, as its Modelfile has them: `stop   "<end_of_turn>"`.
+_STOP: Final = re.compile(r'^stop\s+(".*")$', re.MULTILINE)
 
 
 class _Details(BaseModel):
@@ -41,8 +42,8 @@ class Tags(BaseModel):
 
     models: list[_Tag] | None = None
 
-    def chat_models(self, engine: str, loaded: Mapping[str, int | None] | None) -> list[ModelInfo]:
-        """The models that can hold a conversation: all but those for embeddings only.
+    def infos(self, engine: str, loaded: Mapping[str, int | None] | None) -> list[ModelInfo]:
+        """The models. What a server does not tell of their capabilities may be tried.
 
         Args:
             engine: the engine's name.
@@ -57,11 +58,13 @@ class Tags(BaseModel):
                 family=tag.details.family,
                 quantization=tag.details.quantization_level,
                 context_length=tag.details.context_length,
+                can_chat=tag.capabilities is None or "completion" in tag.capabilities,
                 can_think="thinking" in (tag.capabilities or ()),
+                can_embed=None if tag.capabilities is None else "embedding" in tag.capabilities,
+                can_use_tools=None if tag.capabilities is None else "tools" in tag.capabilities,
                 loaded=None if loaded is None else tag.name in loaded,
             )
             for tag in self.models or ()
-            if tag.capabilities is None or "completion" in tag.capabilities
         ]
 
 
@@ -87,22 +90,28 @@ class Version(BaseModel):
 
 
 class Show(BaseModel):
-    """The answer of /api/show. `model_info`: the numbers in the model's file, such as `gemma2.block_count`."""
+    """The answer of /api/show.
+
+    Attributes:
+        model_info: the numbers in the model's file, such as `gemma2.block_count`.
+        parameters: the model's own options, a line each.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 
     model_info: dict[str, Any] = {}
+    parameters: str = ""
+
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which the model's replies end. A request that names others takes their place."""
+        return tuple(str(json.loads(quoted)) for quoted in _STOP.findall(self.parameters))
 
 
-class _LastLine(BaseModel):
-    """The line that ends a reply. Durations in nanoseconds; zero counts are left out."""
+class Vectors(BaseModel):
+    """The answer of /api/embed. `prompt_eval_count`: tokens of all texts."""
 
-    done_reason: str = ""
-    load_duration: int = 0
-    prompt_eval_count: int = 0
-    prompt_eval_duration: int = 0
-    eval_count: int = 0
-    eval_duration: int = 0
+    embeddings: list[list[float]]
+    prompt_eval_count: int | None = None
 
 
 class _PullLine(BaseModel):
@@ -114,7 +123,7 @@ class _PullLine(BaseModel):
     completed: int = 0
 
 
-_Answer = TypeVar("_Answer", Tags, Running, Version, Show)
+_Answer = TypeVar("_Answer", Tags, Running, Version, Show, Vectors)
 
 
 def answer(kind: type[_Answer], body: bytes) -> _Answer:
@@ -134,78 +143,6 @@ def full_name(model: str) -> str:
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
 
-class ReplyReader:
-    """Reads the lines of one reply.
-
-    Args:
-        model: named in errors.
-    """
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._splitter = ThinkSplitter()
-        self._last: dict[str, Any] | None = None
-        self.lines = 0
-
-    @property
-    def ended(self) -> bool:
-        """Whether the line that ends a reply has come."""
-        return self._last is not None
-
-    def feed(self, line: bytes) -> list[Delta]:
-        """The text in a line, reasoning and answer told apart.
-
-        Raises:
-            EngineError: the line is an error, or not a line of a reply.
-        """
-        found = _object(line)
-        if "error" in found:
-            raise failure(error_words(found["error"]), self._model)
-        self.lines += 1
-        message = found.get("message")
-        deltas: list[Delta] = []
-        if isinstance(message, dict):
-            if thinking := message.get("thinking"):
-                deltas.append(Delta(str(thinking), "reasoning"))
-            if content := message.get("content"):
-                deltas += self._splitter.feed(str(content))
-        if found.get("done"):
-            self._last = found
-        return deltas
-
-    def held_back(self) -> list[Delta]:
-        """The reply is at its end: text that could have been the beginning of a tag until now."""
-        return self._splitter.flush()
-
-    def done(self, *, loading: float, reading: float, writing: float) -> Done:
-        """The end of the reply.
-
-        Without a last line it was ended by Ollama's guard against more than 30 equal tokens in a row, which says
-        neither so nor any count (recorded: repetition_guard); each line was a token.
-
-        Args:
-            loading, reading, writing: seconds by our own clock. `loading` was asked for apart and always counts;
-                the others only where Ollama gives none.
-
-        Raises:
-            EngineFailed: the last line is not one.
-        """
-        if self._last is None:
-            return Done("repetition", Usage(None, self.lines, loading, reading, writing))
-        try:
-            last = _LastLine.model_validate(self._last)
-        except ValidationError:
-            raise EngineFailed(engine=LABEL, detail="it ended a reply with a line that makes no sense") from None
-        usage = Usage(
-            prompt_tokens=last.prompt_eval_count,
-            reply_tokens=last.eval_count,
-            load_seconds=loading + last.load_duration * _SECONDS,
-            prompt_seconds=last.prompt_eval_duration * _SECONDS,
-            generation_seconds=last.eval_duration * _SECONDS,
-        )
-        return Done("length" if last.done_reason == "length" else "stop", usage)
-
-
 class PullReader:
     """Reads the lines of one download: adds up the layers of a model, each of which has a size of its own."""
 
@@ -219,7 +156,7 @@ class PullReader:
         Raises:
             EngineFailed: the line is an error, with Ollama's words, or not a line of a download.
         """
-        found = _object(line)
+        found = line_of(line)
         if "error" in found:
             raise EngineFailed(engine=LABEL, detail=error_words(found["error"]))
         try:
@@ -234,7 +171,12 @@ class PullReader:
         return Progress(completed, total or None)
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def line_of(line: bytes) -> dict[str, Any]:
+    """A line of a stream.
+
+    Raises:
+        EngineFailed: it is no JSON object.
+    """
     try:
         found = orjson.loads(line)
     except ValueError:

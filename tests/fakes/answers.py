@@ -1,8 +1,9 @@
-"""The lines of /api/chat, with their keys in Ollama's order."""
+"""The lines of /api/chat and /api/generate, with their keys in Ollama's order."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -47,15 +48,44 @@ def go_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
-def message_line(
-    name: str, content: str = "", *, thinking: str = "", done_reason: str = "", measured: Measured | None = None
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one line holds: text, or calls of functions, or the reason of the end."""
+
+    content: str = ""
+    thinking: str = ""
+    calls: Sequence[dict[str, Any]] = ()
+    reason: str = ""
+
+
+def message_line(name: str, piece: Piece, measured: Measured | None = None) -> dict[str, Any]:
+    """A line of /api/chat; with a reason, a last line.
+
+    No call of a function was recorded; the shape is that of docs.ollama.com/capabilities/tool-calling.
+    """
+    message: dict[str, Any] = {"role": "assistant", "content": piece.content}
+    if piece.thinking:
+        message["thinking"] = piece.thinking
+    if piece.calls:
+        message["tool_calls"] = list(piece.calls)
+    return _line(name, {"message": message}, piece, measured)
+
+
+def response_line(
+    name: str, piece: Piece, measured: Measured | None = None, *, context: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """A line with text; with a `done_reason`, a last line."""
-    message = {"role": "assistant", "content": content} | ({"thinking": thinking} if thinking else {})
-    line = {"model": name, "created_at": go_time(datetime.now(UTC)), "message": message, "done": bool(done_reason)}
-    if done_reason:
-        line["done_reason"] = done_reason
-    return line | (measured.counts() if measured else {})
+    """A line of /api/generate. `context`: the conversation in tokens, for the last line of one that is not raw."""
+    said = {"response": piece.content} | ({"thinking": piece.thinking} if piece.thinking else {})
+    return _line(name, said, piece, measured, {"context": list(context)} if context and piece.reason else {})
+
+
+def _line(
+    name: str, said: dict[str, Any], piece: Piece, measured: Measured | None, more: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    line = {"model": name, "created_at": go_time(datetime.now(UTC)), **said, "done": bool(piece.reason)}
+    if piece.reason:
+        line["done_reason"] = piece.reason
+    return line | (more or {}) | (measured.counts() if measured else {})
 
 
 def too_long(tokens: int, context: int) -> Refused:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import Any
 
-from tests.fakes.answers import Measured, died, message_line, too_long
+from tests.fakes.answers import Measured, Piece, died, message_line, response_line, too_long
 from tests.fakes.exchange import Exchange, Refused
 from tests.fakes.machine import Machine, Pace, Runner, fitting
 from tests.fakes.requests import ChatRequest
-from tests.fakes.words import MID_STREAM, Fault, Reply, prompt_of, tokens_of
+from tests.fakes.words import MID_STREAM, Fault, Reply, tokens_of
 
 
 class _Broken(Exception):
@@ -26,7 +28,7 @@ async def complete(machine: Machine, asked: ChatRequest, reply: Reply, exchange:
         pace = Pace(machine)
         runner, load_seconds = await machine.load(asked, reply.fault, pace)
         if not asked.messages:
-            await exchange.answer(message_line(asked.name, done_reason="load"))
+            await exchange.answer(line_of(asked, Piece(reason="load")))
             return
         measured = Measured(waited=waited, load=load_seconds)
         pieces = _pieces(machine, runner, asked, reply, measured, pace)
@@ -39,35 +41,46 @@ async def complete(machine: Machine, asked: ChatRequest, reply: Reply, exchange:
 
 
 async def _stream(
-    pieces: AsyncGenerator[tuple[str, str, str], None],
+    pieces: AsyncGenerator[Piece, None],
     asked: ChatRequest,
     reply: Reply,
     measured: Measured,
     exchange: Exchange,
 ) -> None:
-    async for content, thinking, reason in pieces:
-        if not reason:
-            await exchange.line(message_line(asked.name, content, thinking=thinking))
-        elif not _ends_without_end(reply, reason):
-            await exchange.line(message_line(asked.name, done_reason=reason, measured=measured))
+    async for piece in pieces:
+        if not piece.reason:
+            await exchange.line(line_of(asked, piece))
+        elif not _ends_without_end(reply, piece.reason):
+            await exchange.line(line_of(asked, piece, measured))
     await exchange.end()
 
 
 async def _whole(
-    pieces: AsyncGenerator[tuple[str, str, str], None],
+    pieces: AsyncGenerator[Piece, None],
     asked: ChatRequest,
     reply: Reply,
     measured: Measured,
     exchange: Exchange,
 ) -> None:
     parts = [part async for part in pieces]
-    content, thinking = "".join(part[0] for part in parts), "".join(part[1] for part in parts)
-    reason = parts[-1][2]
-    if _ends_without_end(reply, reason):
-        await exchange.answer(message_line(asked.name, content, thinking=thinking))
+    whole = Piece(
+        "".join(part.content for part in parts),
+        "".join(part.thinking for part in parts),
+        [call for part in parts for call in part.calls],
+        parts[-1].reason,
+    )
+    if _ends_without_end(reply, whole.reason):
+        await exchange.answer(line_of(asked, replace(whole, reason="")))
     else:
-        line = message_line(asked.name, content, thinking=thinking, done_reason=reason, measured=measured)
-        await exchange.answer(line)
+        await exchange.answer(line_of(asked, whole, measured))
+
+
+def line_of(asked: ChatRequest, piece: Piece, measured: Measured | None = None) -> dict[str, Any]:
+    """A line as the path that was asked writes it."""
+    if asked.purpose == "chat":
+        return message_line(asked.name, piece, measured)
+    context = () if asked.raw or not asked.messages else range(len(asked.prompt()))
+    return response_line(asked.name, piece, measured, context=context)
 
 
 def _ends_without_end(reply: Reply, reason: str) -> bool:
@@ -77,10 +90,10 @@ def _ends_without_end(reply: Reply, reason: str) -> bool:
 
 async def _pieces(
     machine: Machine, runner: Runner, asked: ChatRequest, reply: Reply, measured: Measured, pace: Pace
-) -> AsyncGenerator[tuple[str, str, str], None]:
-    """Content, thinking and done_reason of each line; only the last has a reason. Fills `measured` on the way."""
+) -> AsyncGenerator[Piece, None]:
+    """What the lines hold; only the last has a reason. Fills `measured` on the way."""
     context = runner.options.num_ctx
-    prompt = prompt_of(asked.messages)
+    prompt = asked.prompt()
     # llama-server refuses a prompt that would leave no room for a reply.
     if len(prompt) >= context:
         if not asked.truncate:
@@ -96,11 +109,12 @@ async def _pieces(
     if reply.fault is Fault.HANG:
         await asyncio.Event().wait()
 
-    lines = [("", piece) for piece in reply.thinking] if asked.think else []
-    lines += [(piece, "") for piece in reply.pieces]
+    lines = [Piece(thinking=piece) for piece in reply.thinking] if asked.think else []
+    lines += [Piece(piece) for piece in stopped(reply.pieces, asked.stop)]
+    lines += [Piece(calls=[call]) for call in reply.calls]
     bound = asked.num_predict if asked.num_predict > 0 else 10 * context
     used, reason = len(prompt), "stop"
-    for n, (content, thinking) in enumerate(lines):
+    for n, line in enumerate(lines):
         if n == bound or (used == context and not asked.shift):
             reason = "length"
             break
@@ -117,9 +131,20 @@ async def _pieces(
         used += 1
         measured.reply_tokens += 1
         measured.generation += 1 / machine.speed
-        runner.cache += tokens_of(content + thinking)
-        yield content, thinking, ""
-    yield "", "", reason
+        runner.cache += tokens_of(line.content + line.thinking)
+        yield line
+    yield Piece(reason=reason)
+
+
+def stopped(pieces: Sequence[str], stops: Sequence[str]) -> list[str]:
+    """The pieces up to the first of the stop texts, wherever it begins and ends in them."""
+    text = "".join(pieces)
+    end = min((text.index(stop) for stop in stops if stop in text), default=len(text))
+    kept = []
+    for piece in pieces:
+        kept.append(piece[:end])
+        end -= len(kept[-1])
+    return [piece for piece in kept if piece]
 
 
 async def _strike(runner: Runner, reply: Reply) -> None:

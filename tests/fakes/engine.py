@@ -31,6 +31,7 @@ class ScriptedEngine:
 
     Attributes:
         in_memory: the models that are; None: it does not tell.
+        only_embed: its models that cannot chat.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ScriptedEngine:
         self.in_memory: set[str] | None = None
         self.features: frozenset[Feature] = frozenset()
         self.embeds = False
+        self.only_embed: set[str] = set()
         self.uses_tools: bool | None = False
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -66,8 +68,9 @@ class ScriptedEngine:
                 self.name,
                 name,
                 context_length=self.context,
+                can_chat=name not in self.only_embed,
                 can_think=self.can_think,
-                can_embed=self.embeds,
+                can_embed=self.embeds or name in self.only_embed,
                 can_use_tools=self.uses_tools,
                 loaded=None if self.in_memory is None else name in self.in_memory,
             )

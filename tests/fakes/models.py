@@ -104,6 +104,35 @@ class FakeModel:
         return shown | own
 
 
+# The models of Ollama's library that can do more than chat, by their full names.
+_ABLE: Final = (
+    FakeModel(
+        "qwen3:4b",
+        2_497_293_931,
+        family="qwen3",
+        parameters="4.0B",
+        quantization="Q4_K_M",
+        maximum=40_960,
+        embedding=2560,
+        capabilities=("completion", "tools", "thinking"),
+    ),
+    FakeModel(
+        "bge-m3:latest",
+        1_157_672_605,
+        family="bert",
+        parameters="566.70M",
+        quantization="F16",
+        embedding=1024,
+        capabilities=("embedding",),
+    ),
+)
+
+
+def model_named(name: str) -> FakeModel:
+    """The model of that name: `qwen3:4b` uses tools and thinks, `bge-m3` only embeds, any other only chats."""
+    return next((model for model in _ABLE if model.name == full_name(name)), FakeModel(name))
+
+
 class Library(UserDict[str, FakeModel]):
     """The models by name; a name without a tag means `latest`."""
 

@@ -6,14 +6,15 @@ Where it is not like the real one:
 - the memory is not modelled: loading a model never unloads another, and there is no cache for a conversation that is
   not in the slot;
 - the guard against repetition strikes where a reply asks for it, so that filler text of a test can be echoed;
-- `format` is ignored; /api/generate and /v1 are not there.
+- no call of a function, no schema as `format`, and of /api/embed only a refusal were recorded: those are by
+  https://docs.ollama.com/api; a `seed` changes nothing, for it says the same each time; /v1 is not there.
 
     async with FakeOllama(speedup=1000) as ollama:      # in a test, in its event loop
         ollama.url
     python -m tests.fakes.ollama --port 11434           # beside a server under test
 
 A server of its own is looked into and changed over HTTP:
-    GET  /_fake/state                                   counters, and the bodies of all requests to /api/chat
+    GET  /_fake/state                                   counters, and the bodies of all requests to a model
     POST /_fake/models  {"models": [NAME, ...]}         which models there are from now on
     POST /_fake/script  {"replies": [MESSAGE, ...]}     the next requests are answered as if they were these messages
     POST /_fake/faults  {PATH: "500"|"hang"|"cut", ...} what goes wrong at which paths from now on
@@ -27,6 +28,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Literal, Self
 
 from starlette.applications import Starlette
@@ -35,16 +37,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tests.fakes.answers import message_line
-from tests.fakes.completion import complete
+from tests.fakes.answers import Piece
+from tests.fakes.completion import complete, line_of
+from tests.fakes.constrained import json_reply
+from tests.fakes.embedding import embed
 from tests.fakes.exchange import JSON, Exchange, Refused, dump
 from tests.fakes.inside import inside_routes
 from tests.fakes.listener import Listener
 from tests.fakes.machine import Machine
-from tests.fakes.models import FakeModel, Library, full_name
+from tests.fakes.models import FakeModel, Library, full_name, model_named
 from tests.fakes.pull import no_network, pull
-from tests.fakes.requests import understand
-from tests.fakes.words import Reply, count_tokens, reply_to
+from tests.fakes.requests import ChatRequest, Purpose, understand
+from tests.fakes.words import Reply, count_tokens, plain, reply_to, said
 
 __all__ = ["FakeModel", "FakeOllama", "Reply", "count_tokens", "reply_to"]
 
@@ -64,7 +68,8 @@ class FakeOllama(Machine):
         prompt_speed, speed, load_seconds, speedup: see Machine.
 
     Attributes:
-        requests: the body of each request to /api/chat.
+        requests: the body of each request to /api/chat and /api/generate.
+        embedded: the body of each request to /api/embed.
         faults: what goes wrong at which paths.
     """
 
@@ -82,6 +87,7 @@ class FakeOllama(Machine):
         self.models = Library({model.name: model for model in models or (FakeModel("gemma2:2b"),)})
         self.pull_fails = pull_fails
         self.requests: list[dict[str, Any]] = []
+        self.embedded: list[dict[str, Any]] = []
         self.faults: dict[str, PathFault] = {}
         self._script: list[Reply] = []
         self._app = self._routes()
@@ -122,7 +128,7 @@ class FakeOllama(Machine):
         """Have these models from now on; those that are not among them are unloaded."""
         for gone in set(self.models) - {full_name(name) for name in names}:
             self.unload(self.models[gone].name)
-        self.models = Library({name: self.models.get(name) or FakeModel(name) for name in names})
+        self.models = Library({name: self.models.get(name) or model_named(name) for name in names})
 
     def pull_problem(self, name: str) -> str | None:
         """Why the pull that begins now is to fail, in Ollama's words; None: it works."""
@@ -155,6 +161,7 @@ class FakeOllama(Machine):
                 Route("/api/delete", _Endpoint(self._delete), methods=["DELETE"]),
                 Route("/api/embed", _Endpoint(self._embed), methods=["POST"]),
                 Route("/api/chat", _Endpoint(self._chat), methods=["POST"]),
+                Route("/api/generate", _Endpoint(self._generate), methods=["POST"]),
                 Route("/api/pull", _Endpoint(self._pull), methods=["POST"]),
                 *inside_routes(self),
             ],
@@ -183,22 +190,34 @@ class FakeOllama(Machine):
         await exchange.nothing()
 
     async def _embed(self, exchange: Exchange) -> None:
-        name = (await exchange.json()).get("model") or ""
-        if name not in self.models:
-            raise Refused(404, f"model '{name}' not found")
-        raise Refused(501, "This server does not support embeddings. Start it with `--embeddings`")
+        body = await exchange.json()
+        self.embedded.append(body)
+        await exchange.attend(embed(self, understand(body, self.models, "embed"), body, exchange))
 
     async def _chat(self, exchange: Exchange) -> None:
+        await self._complete(exchange, "chat")
+
+    async def _generate(self, exchange: Exchange) -> None:
+        await self._complete(exchange, "generate")
+
+    async def _complete(self, exchange: Exchange, purpose: Purpose) -> None:
         body = await exchange.json()
         self.requests.append(body)
-        asked = understand(body, self.models)
+        asked = understand(body, self.models, purpose)
         if asked.unloads:
             self.unload(asked.model.name)
-            await exchange.answer(message_line(asked.name, done_reason="unload"))
+            await exchange.answer(line_of(asked, Piece(reason="unload")))
             return
+        await exchange.attend(complete(self, asked, self._reply(asked), exchange))
+
+    def _reply(self, asked: ChatRequest) -> Reply:
         last = str(asked.messages[-1].get("content") or "") if asked.messages else ""
         reply = self._script.pop(0) if self._script and asked.messages else reply_to(last)
-        await exchange.attend(complete(self, asked, reply, exchange))
+        if reply.calls and not asked.tools:
+            reply = plain(last)
+        if asked.format is not None and reply.pieces and reply.fault is None:
+            return replace(reply, pieces=said(json_reply("".join(reply.pieces), asked.format)))
+        return reply
 
     async def _pull(self, exchange: Exchange) -> None:
         body = await exchange.json()
@@ -255,7 +274,7 @@ async def _no_such_method(_: Request, problem: Exception) -> Response:
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    models = [FakeModel(name) for name in arguments.models.split(",") if name]
+    models = [model_named(name) for name in arguments.models.split(",") if name]
     if arguments.thinker:
         models.append(FakeModel(arguments.thinker, family="qwen3", capabilities=("completion", "thinking")))
     fake = FakeOllama(

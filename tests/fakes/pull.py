@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.fakes.exchange import PLAIN_JSON, Exchange, Refused
 from tests.fakes.machine import Machine, Pace
-from tests.fakes.models import FakeModel, Library, full_name
+from tests.fakes.models import Library, full_name, model_named
 
 _LAYERS: Final = (1_600_000_000, 29_000_000)  # bytes
 _STEPS: Final = 10
@@ -37,7 +37,7 @@ async def pull(
             line = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": total}
             if streaming:
                 await exchange.line(line | ({"completed": total * step // _STEPS} if step else {}))
-    library[name] = FakeModel(name)
+    library[name] = model_named(name)
     if not streaming:
         await exchange.answer({"status": "success"})
         return

@@ -8,6 +8,7 @@
 !oom            not enough memory to load        !500           an internal error
 !error TEXT     an error line in mid-stream      !cut           the connection breaks in mid-stream
 !hang           silence before the first token   !freeze        silence in mid-stream
+!call NAME ARGUMENTS    asks for that function, if the request offers any; more lines of that kind: for all of them
 
 Anything else is answered by "You said: " and the message. !die-loading and !oom are met only where the model has to
 be loaded for that message.
@@ -15,6 +16,7 @@ be loaded for that message.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,6 +97,7 @@ class Reply:
         fault: how it goes wrong; None: it does not.
         delay: whether reading and writing take their time.
         words: of an error.
+        calls: functions that it asks for after its text, as /api/chat writes them.
     """
 
     pieces: tuple[str, ...]
@@ -102,6 +105,7 @@ class Reply:
     fault: Fault | None = None
     delay: bool = True
     words: str = ""
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 def reply_to(message: str) -> Reply:
@@ -115,6 +119,8 @@ def reply_to(message: str) -> Reply:
             return Reply(_words(number), delay=False)
         case "!echo":
             return Reply(_pieces(rest))
+        case "!call":
+            return Reply((), calls=_calls(message))
         case "!code":
             return Reply(_pieces(CODE))
         case "!markdown":
@@ -130,7 +136,26 @@ def reply_to(message: str) -> Reply:
         case "!die-prefill" | "!die-loading" | "!oom" | "!hang":
             return Reply((), fault=Fault(command[1:]))
         case _:
-            return Reply(_pieces(f"You said: {message}"))
+            return plain(message)
+
+
+def plain(message: str) -> Reply:
+    """What it answers to a message that asks for nothing special."""
+    return Reply(_pieces(f"You said: {message}"))
+
+
+def said(text: str) -> tuple[str, ...]:
+    """A text in the pieces in which it is written."""
+    return _pieces(text)
+
+
+def _calls(message: str) -> tuple[Mapping[str, Any], ...]:
+    calls = []
+    for index, line in enumerate(message.strip().splitlines()):
+        _, name, arguments = [*line.split(" ", 2), "{}"][:3]
+        function = {"index": index, "name": name, "arguments": json.loads(arguments)}
+        calls.append({"id": f"call_{index:08d}", "function": function})
+    return tuple(calls)
 
 
 def _words(number: int) -> tuple[str, ...]:

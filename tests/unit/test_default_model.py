@@ -116,6 +116,23 @@ async def test_else_ollamas_first() -> None:
     assert world.answers == "ollama/phi3:latest"
 
 
+@pytest.mark.parametrize("model", ["", "bge-m3:latest"])
+async def test_a_model_that_only_embeds_never_answers_and_is_not_pulled_again(model: str) -> None:
+    world = World(model=model, ollama=["bge-m3:latest", "phi3:latest"], pulled=("bge-m3", "phi3"))
+    world.ollama.only_embed = {"bge-m3:latest"}
+    await world.finder.look()
+    assert world.answers == "ollama/phi3:latest"
+    await world.until(lambda: world.finder.current.loaded)
+    assert (world.loaded, world.pull.asked) == (["ollama/phi3:latest"], [])
+
+
+async def test_an_ollama_that_has_only_models_that_embed_pulls_one_that_may_chat() -> None:
+    world = World(ollama=["bge-m3:latest"], pulled=("bge-m3", "phi3:latest"))
+    world.ollama.only_embed = {"bge-m3:latest"}
+    await world.until(world.pull.half_way.is_set)
+    assert (world.answers, world.pull.asked) == ("transformers/guide", ["phi3:latest"])
+
+
 async def test_a_server_that_was_named_comes_first() -> None:
     world = World(ollama=["gemma2:2b"], vllm=["Qwen/Qwen3-8B"])
     await world.finder.look()

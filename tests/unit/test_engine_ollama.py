@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+import httpx
 import pytest
 
 from app.engines.base import (
@@ -20,6 +21,7 @@ from app.engines.base import (
 )
 from app.engines.ollama import OllamaEngine
 from app.engines.speeds import SpeedBook
+from tests.fakes.models import model_named
 from tests.fakes.ollama import FakeModel, FakeOllama, count_tokens
 from tests.unit.completions import end_of, events_of, text_of
 from tests.unit.conftest import Connect
@@ -237,10 +239,23 @@ async def test_text_that_only_began_like_a_tag_is_not_lost(engine: OllamaEngine)
 # Models
 
 
-async def test_embedding_models_are_not_offered_for_chat(connect: Connect) -> None:
-    embedder = FakeModel("bge-m3", capabilities=("embedding",))
-    async with FakeOllama(FakeModel("gemma2:2b"), embedder, speedup=FAST) as ollama:
-        assert [model.name for model in await connect(ollama.url).models()] == ["gemma2:2b"]
+async def test_what_a_model_can_do_is_what_ollama_tells(connect: Connect) -> None:
+    async with FakeOllama(*map(model_named, ("gemma2:2b", "qwen3:4b", "bge-m3")), speedup=FAST) as ollama:
+        models = await connect(ollama.url).models()
+    assert [(m.name, m.can_chat, m.can_think, m.can_embed, m.can_use_tools) for m in models] == [
+        ("gemma2:2b", True, False, False, False),
+        ("qwen3:4b", True, True, False, True),
+        ("bge-m3:latest", False, False, True, False),
+    ]
+
+
+async def test_what_an_old_server_does_not_tell_may_be_tried(connect: Connect) -> None:
+    def listed(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"models": [{"name": "gemma2:2b"}]})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(listed))
+    (model,) = await connect("http://old", client=client).models()
+    assert (model.can_chat, model.can_embed, model.can_use_tools) == (True, None, None)
 
 
 async def test_a_name_without_a_tag_is_the_latest(ollama: FakeOllama, connect: Connect) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.engines.base import ChatMessage
-from app.engines.ollama_memory import Memory
+from app.engines.base import ChatMessage, CompletionRequest, GenerationOptions, ToolCall
+from app.engines.ollama_memory import Memory, Part, parts_of
 from app.errors import EngineFailed, EngineRefused
 
 SMALL, LARGE = ("gemma2:2b", 4096), ("gemma2:2b", 8192)
@@ -21,8 +21,16 @@ class Clock:
         return self.now
 
 
-def conversation(*texts: str) -> list[ChatMessage]:
-    return [ChatMessage("assistant" if n % 2 else "user", text) for n, text in enumerate(texts)]
+def request(*messages: ChatMessage, raw: bool = False, **options: object) -> CompletionRequest:
+    return CompletionRequest("gemma2:2b", messages, GenerationOptions(**options), 4096, raw=raw)  # type: ignore[arg-type]
+
+
+def conversation(*texts: str) -> tuple[Part, ...]:
+    return parts_of(request(*(ChatMessage("assistant" if n % 2 else "user", text) for n, text in enumerate(texts))))
+
+
+def raw(text: str) -> tuple[Part, ...]:
+    return parts_of(request(ChatMessage("user", text), raw=True))
 
 
 @pytest.fixture
@@ -109,3 +117,49 @@ def test_a_load_of_what_is_loaded_already_keeps_its_conversation(memory: Memory)
     with memory.loading(SMALL):
         pass
     assert memory.unread(SMALL, conversation("hello")) == 0
+
+
+def test_a_model_that_ollama_lists_no_more_has_lost_its_conversation(memory: Memory) -> None:
+    memory.answered(SMALL, conversation("hello"))
+    memory.gone(LARGE)
+    assert memory.unread(SMALL, conversation("hello")) == 0
+    memory.gone(SMALL)
+    with memory.loading(SMALL):
+        pass
+    assert memory.unread(SMALL, conversation("hello")) == 1
+
+
+def test_raw_text_shares_its_beginning_with_the_raw_text_before_it_and_with_no_message(memory: Memory) -> None:
+    memory.answered(SMALL, raw("abcdef"))
+    assert memory.unread(SMALL, raw("abcdefgh")) == pytest.approx(0.25)
+    assert memory.unread(SMALL, raw("abcx")) == pytest.approx(0.25)
+    assert memory.unread(SMALL, conversation("abcdef")) == 1
+
+
+def test_functions_are_read_before_the_conversation_unless_none_may_be_used(memory: Memory) -> None:
+    tools = ({"type": "function", "function": {"name": "f", "parameters": {}}},)
+    hello = ChatMessage("user", "hello")
+    offered, plain = request(hello, tools=tools), request(hello)
+    memory.answered(SMALL, parts_of(plain))
+    assert memory.unread(SMALL, parts_of(offered)) == 1
+    memory.answered(SMALL, parts_of(offered))
+    assert memory.unread(SMALL, parts_of(offered)) == 0
+    assert parts_of(request(hello, tools=tools, tool_choice="none")) == parts_of(plain)
+
+
+def test_what_a_function_was_asked_with_belongs_to_the_reply(memory: Memory) -> None:
+    call = ToolCall("1", "weather", '{"city": "Paris"}')
+    first, asked = ChatMessage("user", "hot?"), ChatMessage("assistant", "", (call,))
+    answer = ChatMessage("tool", "x" * 28, tool_call_id="1")
+    memory.answered(SMALL, parts_of(request(first)))
+    assert memory.unread(SMALL, parts_of(request(first, asked, answer))) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("model", "unread"), [("bge-m3", 0), ("gemma2:2b", 1)])
+def test_after_vectors_were_made_nothing_is_trusted_and_only_that_models_own_cache_is_lost(
+    memory: Memory, model: str, unread: int
+) -> None:
+    memory.answered(SMALL, conversation("hello"))
+    memory.embedded(model)
+    assert not memory.trusts(SMALL)
+    assert memory.unread(SMALL, conversation("hello")) == unread

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
 import pytest
 
 from app.engines.base import ChatMessage, CompletionRequest, Delta, GenerationOptions, Progress
+from app.engines.ollama_protocol import Show, answer
 from app.errors import (
+    ChatError,
     EngineError,
     EngineFailed,
     EngineRefused,
     ModelMissing,
     ModelProcessDied,
     PromptTooLong,
+    Unsupported,
 )
 from tests.replay import RECORDINGS, body_of, recording, replay
 from tests.unit.completions import end_of, events_of, text_of
@@ -41,7 +45,7 @@ REPLIES: Final = (
     "unload_while_streaming",
 )
 WITHOUT_END: Final = ("chat_stream", "num_predict_0", "repetition_guard")
-FAILURES: Final[dict[str, type[EngineError]]] = {
+FAILURES: Final[dict[str, type[ChatError]]] = {
     "error_bad_json": EngineRefused,
     "error_empty_body": EngineRefused,
     "error_model_missing": ModelMissing,
@@ -49,7 +53,7 @@ FAILURES: Final[dict[str, type[EngineError]]] = {
     "error_no_model": EngineRefused,
     "error_option_type": EngineFailed,
     "error_think_unsupported": EngineRefused,
-    "error_tools_unsupported": EngineRefused,
+    "error_tools_unsupported": Unsupported,
     "runner_killed_in_prefill": ModelProcessDied,
     "runner_killed_mid_stream": ModelProcessDied,
     "runner_killed_while_loading": ModelProcessDied,
@@ -62,12 +66,19 @@ FAILED_PULLS: Final[dict[str, type[EngineError]]] = {
 }
 # What a wrong address answers.
 NOT_OLLAMAS_API: Final = ("error_method", "error_not_found_path", "root")
-OTHERS: Final = ("cancel_mid_stream", "load", "ps_loaded_forever", "ps_nothing_loaded", "tags", "version")
+OTHERS: Final = (
+    "cancel_mid_stream",
+    "error_embed_unsupported",
+    "generate_stream",
+    "load",
+    "ps_loaded_forever",
+    "ps_nothing_loaded",
+    "tags",
+    "version",
+)
 # Of requests that this engine does not make.
 NOT_MET: Final = (
     "delete_missing",
-    "error_embed_unsupported",
-    "generate_stream",
     "show",
     "show_missing",
     "unload",
@@ -135,7 +146,7 @@ async def test_a_stream_without_an_end_is_a_reply_that_repeated_itself(name: str
 async def test_a_failure_is_a_typed_error_with_a_sentence_for_the_visitor(name: str, connect: Connect) -> None:
     seen = ""
     async with replay(name) as server:
-        with pytest.raises(EngineError) as failed:  # noqa: PT012 - what came before the failure counts too
+        with pytest.raises(ChatError) as failed:  # noqa: PT012 - what came before the failure counts too
             async for event in connect(server.url).complete(REQUEST):
                 seen += event.text if isinstance(event, Delta) else ""
     assert type(failed.value) is FAILURES[name]
@@ -143,6 +154,38 @@ async def test_a_failure_is_a_typed_error_with_a_sentence_for_the_visitor(name: 
         "Ollama" in failed.value.sentence(language) or "gemma2:2b" in str(failed.value) for language in ("en", "ru")
     )
     assert seen == (recorded_text(name) if recording(name)["response"]["status"] == 200 else "")
+
+
+async def test_raw_text_is_read_whole_with_its_counts(connect: Connect) -> None:
+    lines = recorded_lines("generate_stream")
+    async with replay("generate_stream") as server:
+        events = await events_of(connect(server.url), replace(REQUEST, raw=True))
+    done = end_of(events)
+    assert text_of(events) == "".join(line["response"] for line in lines)
+    assert (done.finish_reason, done.usage.prompt_tokens, done.usage.reply_tokens) == ("length", 13, 8)
+    assert (server.requests[0]["raw"], server.requests[0]["prompt"]) == (True, "hello")
+    assert "messages" not in server.requests[0]
+
+
+async def test_a_chat_model_refuses_to_embed_and_openais_field_is_named(connect: Connect) -> None:
+    async with replay("error_embed_unsupported") as server:
+        with pytest.raises(Unsupported) as refused:
+            await connect(server.url).embed("gemma2:2b", ["hi"], 4096)
+    assert (refused.value.facts["parameter"], refused.value.facts["model"]) == ("input", "gemma2:2b")
+
+
+async def test_a_conversation_that_ends_with_the_assistant_is_sent_as_the_one_that_was_continued(
+    connect: Connect,
+) -> None:
+    recorded = recording("continue_assistant")["request"]["json"]
+    messages = tuple(ChatMessage(said["role"], said["content"]) for said in recorded["messages"])
+    async with replay("continue_assistant") as server:
+        await events_of(connect(server.url), replace(REQUEST, messages=messages))
+    assert server.requests[0]["messages"] == recorded["messages"]
+
+
+def test_a_models_own_stop_texts_are_read_from_what_it_shows() -> None:
+    assert answer(Show, body_of(recording("show"))).stops() == ("<start_of_turn>", "<end_of_turn>")
 
 
 async def test_a_refused_prompt_names_its_exact_size_and_the_limit(connect: Connect) -> None:

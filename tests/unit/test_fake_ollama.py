@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.fakes.compare import Answer, ask, recorded_answer
+from tests.fakes.models import model_named
 from tests.fakes.ollama import FakeModel, FakeOllama, Reply, count_tokens, reply_to
 from tests.fakes.words import REPEATED, Fault
 from tests.replay import RECORDINGS, body_of, recording, replay
@@ -25,7 +26,7 @@ GUIDE: Final = FakeModel(
 THINKER: Final = FakeModel("qwen3:0.6b", family="qwen3", capabilities=("completion", "thinking"))
 
 # Not modelled: nothing here asks Ollama by these paths.
-ABSENT: Final = {"generate_stream", *(path.stem for path in RECORDINGS.glob("v1_*.json"))}
+ABSENT: Final = {path.stem for path in RECORDINGS.glob("v1_*.json")}
 SCENARIOS: Final = sorted({path.stem for path in RECORDINGS.glob("*.json")} - ABSENT)
 # In these the model was not in memory yet.
 COLD: Final = {"ps_nothing_loaded", "runner_killed_while_loading"}
@@ -469,6 +470,70 @@ async def test_a_text_is_written_in_tokens_that_join_to_it_again(client: httpx.A
 
 
 # Failing
+
+
+SCHEMA: Final = {
+    "type": "object",
+    "$defs": {"city": {"type": "object", "properties": {"name": {"type": "string"}, "size": {"type": "integer"}}}},
+    "properties": {
+        "cities": {"type": "array", "items": {"$ref": "#/$defs/city"}},
+        "mood": {"enum": ["good", "bad"]},
+        "note": {"anyOf": [{"type": "null"}, {"type": "string"}]},
+    },
+    "required": ["cities", "mood", "note"],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "reply"),
+    [
+        ("hi", "json", {"said": "You said: hi"}),
+        ("hi", SCHEMA, {"cities": [{"name": "You said: hi", "size": 1}], "mood": "good", "note": None}),
+        ('!echo {"a": 1}', "json", {"a": 1}),
+        (
+            '!echo {"a": 1}',
+            {"type": "object", "properties": {"b": {"type": "boolean"}}, "required": ["b"]},
+            {"b": True},
+        ),
+    ],
+)
+async def test_a_reply_with_a_format_is_json_of_that_form(
+    client: httpx.AsyncClient, text: str, form: Any, reply: dict[str, Any]
+) -> None:
+    answer = await ask(client, chat(text, format=form))
+    assert json.loads(answer.last()["message"]["content"]) == reply
+
+
+async def test_a_function_is_asked_for_only_where_some_are_offered() -> None:
+    async with FakeOllama(model_named("qwen3:4b"), speedup=math.inf) as fake, client_of(fake) as client:
+        asked = '!call weather {"city": "Paris"}'
+        plain = await ask(client, chat(asked, model="qwen3:4b"))
+        tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+        answer = await ask(client, chat(asked, model="qwen3:4b", stream=True, tools=tools))
+    assert plain.last()["message"]["content"] == f"You said: {asked}"
+    first = json.loads(answer.lines[0])["message"]
+    assert first["tool_calls"][0]["function"] == {"index": 0, "name": "weather", "arguments": {"city": "Paris"}}
+    assert (first["content"], answer.last()["done_reason"]) == ("", "stop")
+
+
+@pytest.mark.parametrize("stop", ["three", " three", "two th", "ree f"])
+async def test_a_reply_ends_before_a_stop_text(client: httpx.AsyncClient, stop: str) -> None:
+    answer = await ask(client, chat("!echo one two three four", options={"stop": [stop]}))
+    text = "one two three four"
+    assert answer.last()["message"]["content"] == text[: text.index(stop)]
+    assert answer.last()["done_reason"] == "stop"
+
+
+async def test_similar_texts_have_similar_vectors() -> None:
+    async with FakeOllama(model_named("bge-m3"), speedup=math.inf) as fake, client_of(fake) as client:
+        texts = ["the cat sleeps", "the cat eats", "rain tomorrow"]
+        request = {"method": "POST", "path": "/api/embed", "json": {"model": "bge-m3", "input": texts}}
+        answer = (await ask(client, request)).last()
+    one, other, third = answer["embeddings"]
+    assert answer["prompt_eval_count"] == 3 + 3 + 3 + 3 * 2
+    itself, near, far = (sum(a * b for a, b in zip(one, vector, strict=True)) for vector in (one, other, third))
+    assert itself == pytest.approx(1)
+    assert near > far
 
 
 @pytest.mark.parametrize("stream", [True, False])
