@@ -57,6 +57,8 @@ def serve(settings: Settings) -> None:
             app,
             log_config=None,
             access_log=False,
+            # The one that Chainlit brings; uvicorn would take another where one is installed.
+            ws="wsproto",
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             ws_max_size=2 * settings.max_message_bytes,
         ),

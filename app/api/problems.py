@@ -75,6 +75,8 @@ def problem_of(error: ChatError, language: Language) -> Problem:
         parameter = _PARAMETERS.get(named, named)
     elif isinstance(error, errors.UnknownModel | errors.ModelMissing):
         parameter = "model"
+    elif isinstance(error, errors.TextTooLong):
+        parameter = "input"
     elif isinstance(error, _ABOUT_MESSAGES):
         parameter = "messages"
     return Problem(status, error.code, error.sentence(language, to_program=True), parameter, retry_after)
