@@ -53,7 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(program, ollama)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def slow_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a small context, whose engine takes its time, and which says quickly that it waits."""
     folder = tmp_path_factory.mktemp("slow")
