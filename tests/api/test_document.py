@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -62,7 +64,7 @@ def test_no_request_breaks_the_server_or_is_answered_in_a_way_that_is_not_told(s
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(
-            max_examples=_CASES // (2 * len(operations)),
+            max_examples=-(-_CASES // (2 * (len(operations) - 1))),
             deadline=None,
             database=None,
             derandomize=True,
@@ -78,7 +80,8 @@ def test_no_request_breaks_the_server_or_is_answered_in_a_way_that_is_not_told(s
                 case.body["model"] = "gemma2:2b"  # else hardly any would get beyond an unknown model
             case.call_and_validate(checks=_CHECKS, timeout=60)
 
-        keeps_to_the_document()
+        with suppress(Unsatisfiable):  # nothing can be wrong in a request for the list of models
+            keeps_to_the_document()
     print(f"{tried} requests")
     assert tried >= 200
 
