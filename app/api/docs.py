@@ -11,23 +11,24 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse
 
+from app.api.openai_fields import IGNORED
 from app.settings import ROOT
 
-DESCRIPTION: Final = """OpenAI's API under `/v1`, for any client that takes a base URL.
+DESCRIPTION: Final = f"""OpenAI's API under `/v1`, for any client that takes a base URL.
 
 Streams tell how they go on while nothing is written yet, in comments that clients pass over (`: waiting, 2 before
 you`). The status of a stream is held back for two seconds, so that a refusal has its own; later an error is an event
-`data: {"error": ...}`, after which there is neither a `finish_reason` nor `[DONE]`.
+`data: {{"error": ...}}`, after which there is neither a `finish_reason` nor `[DONE]`.
 
 A conversation that is too long for its model is read from a later message on; the header
 `X-Context-Messages-Left-Out` says how many messages it did not read. With `"context": "strict"` it is refused instead
 (400, `context_length_exceeded`). `max_tokens` may be any number: a reply ends at the latest where the context does.
 `finish_reason` is `length` also for a reply that was ended for repeating itself.
 
-**Ignored** are fields that change nothing here: `metadata`, `prediction`, `prompt_cache_key`,
-`prompt_cache_retention`, `safety_identifier`, `service_tier`, `store`, `user`, and a message's `name`. Any other field
-that is not described here is **refused** with status 400 and its name in `param`, unless its value says what happens
-anyway (`n: 1`, `logprobs: false`, `logit_bias: {}`). What the model's engine cannot honour is refused in the same way.
+**Ignored** are fields that change nothing here: {", ".join(f"`{name}`" for name in sorted(IGNORED))}, and a message's
+`name`. Any other field that is not described here is **refused** with status 400 and its name in `param`, unless its
+value says what happens anyway (`n: 1`, `logprobs: false`, `logit_bias: {{}}`). What the model's engine cannot honour is
+refused in the same way.
 """
 _ASSETS: Final = "/docs/assets"
 _SCHEMA: Final = "/openapi.json"

@@ -21,6 +21,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app.api.openai_fields import IGNORED
+from app.settings import ROOT
 from tests.api.conftest import Site
 
 # Of all operations together.
@@ -49,6 +51,12 @@ def test_each_operation_of_v1_is_told_with_its_errors(document: dict[str, Any]) 
             if path.startswith("/v1/"):
                 assert operation["description"], path
                 assert {"401", "404", "429", "503"} <= set(operation["responses"]), path
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ru.md"])
+def test_the_readme_lists_what_is_ignored(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in IGNORED)
 
 
 @pytest.mark.timeout(600)
