@@ -239,6 +239,8 @@ class ChatTurn:
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
         self._check_features(engine, model)
+        # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
+        await self._request(engine, model)
         ticket = self._chat.queue_of(engine).join()
         try:
             async with aclosing(ticket.wait()) as places:
@@ -303,7 +305,7 @@ class ChatTurn:
             self._options.system, model.id, budget, estimate, strict=self._options.strict
         )
         self.left_out_messages = prompt.left_out
-        self.newly_left_out = prompt.window.first > self._history.seen_left_out
+        self.newly_left_out = self.newly_left_out or prompt.window.first > self._history.seen_left_out
         self.left_out = self._history.seen_left_out = prompt.window.first
         return prompt, CompletionRequest(
             model=model.name,
@@ -360,7 +362,8 @@ class ChatTurn:
     def _close(self, outcome: Outcome) -> None:
         """What was written becomes the answer in the history, however the turn ended; metrics and log."""
         usage = self._usage
-        model_id = self.model.id if self.model else self._options.model
+        # A name that nobody knows is a program's own text.
+        model_id = self.model.id if self.model else "-"
         tokens: dict[str, int] = {}
         # With reasoning or calls in it, the engine's count says nothing about the answer alone.
         if usage and usage.reply_tokens and not self.reasoning and not self.tool_calls:

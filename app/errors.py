@@ -7,6 +7,7 @@ ChatError                     anything a user is told about
 │   ├── MessageTooLong        more tokens than the model can read
 │   ├── ConversationTooLong   the same for a conversation that must not be cut
 │   ├── SystemPromptTooLong   it leaves no room for a message
+│   ├── NotTaken              a program sent what this server does not take
 │   └── Unsupported           this model or its engine cannot do what was asked
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
@@ -51,14 +52,17 @@ class ChatError(Exception):
         "en": "Something went wrong: {detail}",
         "ru": "Что-то пошло не так: {detail}",
     }
+    # For programs, where the other one speaks of what is on the page alone.
+    for_programs: ClassVar[dict[Language, str]] = {}
 
     def __init__(self, **facts: str | int | float) -> None:
         self.facts = facts
         super().__init__(self.sentence("en"))
 
-    def sentence(self, language: Language) -> str:
+    def sentence(self, language: Language, *, to_program: bool = False) -> str:
         """What happened and what to do next, in plain words."""
-        return self.sentences[language].format(**self.facts)
+        sentences = self.for_programs if to_program and self.for_programs else self.sentences
+        return sentences[language].format(**self.facts)
 
 
 class InputError(ChatError):
@@ -115,6 +119,16 @@ class ConversationTooLong(InputError):
     }
 
 
+class NotTaken(InputError):
+    """Facts: `parameter`, where it stands in the request."""
+
+    code = "unsupported_parameter"
+    sentences = {
+        "en": "`{parameter}` cannot be honoured here. Leave it out; what is taken stands at /docs.",
+        "ru": "`{parameter}` здесь не поддерживается. Уберите его; что можно передать, написано на /docs.",
+    }
+
+
 class Unsupported(InputError):
     """Facts: `parameter`, by OpenAI's name; `model`; `engine`, its label."""
 
@@ -149,6 +163,10 @@ class UnknownModel(ChatError):
         "en": "There is no model `{model}` here any more. Pick another one in the chat settings. Available: {known}.",
         "ru": "Модели `{model}` здесь больше нет. Выберите другую в настройках чата. Есть: {known}.",
     }
+    for_programs = {
+        "en": "There is no model `{model}` here. Available: {known}.",
+        "ru": "Модели `{model}` здесь нет. Есть: {known}.",
+    }
 
 
 class NoModel(ChatError):
@@ -174,6 +192,10 @@ class Stopping(ChatError):
     sentences = {
         "en": "The server is being restarted. Your message is kept: press Try again in a minute.",
         "ru": "Сервер перезапускается. Сообщение сохранено: нажмите «Повторить» через минуту.",
+    }
+    for_programs = {
+        "en": "The server is being restarted. Send the request again in a minute.",
+        "ru": "Сервер перезапускается. Повторите запрос через минуту.",
     }
 
 
@@ -241,6 +263,10 @@ class ModelMissing(EngineRefused):
         "en": "{engine} does not have the model `{model}`. Pick another in the chat settings, or get it: `{remedy}`",
         "ru": "У {engine} нет модели `{model}`. Выберите другую в настройках чата или скачайте её: `{remedy}`",
     }
+    for_programs = {
+        "en": "{engine} does not have the model `{model}`. Name another, or get it: `{remedy}`",
+        "ru": "У {engine} нет модели `{model}`. Укажите другую или скачайте её: `{remedy}`",
+    }
 
 
 class PromptTooLong(EngineRefused):
@@ -250,6 +276,10 @@ class PromptTooLong(EngineRefused):
     sentences = {
         "en": "This conversation has {tokens:,} tokens; {engine} can read {limit:,}. Start a new chat, or shorten it.",
         "ru": "В беседе {tokens:,} токенов, а {engine} читает {limit:,}. Начните новый чат или сократите сообщение.",
+    }
+    for_programs = {
+        "en": "This conversation has {tokens:,} tokens; {engine} can read {limit:,}. Send less of it.",
+        "ru": "В беседе {tokens:,} токенов, а {engine} читает {limit:,}. Отправьте её не целиком.",
     }
 
     def __init__(self, *, engine: str, tokens: int, limit: int) -> None:
@@ -327,6 +357,10 @@ class StreamCut(EngineError):
     sentences = {
         "en": "The connection to {engine} broke in the middle of the reply. What had come is kept. Try again.",
         "ru": "Связь с {engine} оборвалась посреди ответа. Полученный текст сохранён. Попробуйте ещё раз.",
+    }
+    for_programs = {
+        "en": "The connection to {engine} broke in the middle of the reply. Send the request again.",
+        "ru": "Связь с {engine} оборвалась посреди ответа. Повторите запрос.",
     }
 
 

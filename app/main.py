@@ -8,16 +8,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import chainlit.server as chainlit_server
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
+from starlette.responses import Response
 
+from app import __version__
 from app.account_errors import AccountError
+from app.api.docs import DESCRIPTION, add_docs
+from app.api.guard import only_signed_in
 from app.api.health import health_routes
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
-from app.api.refused import Refused, account_refusal, malformed, refusal
+from app.api.openai import openai_routes
+from app.api.programs import Defaults, Programs
+from app.api.refused import Refused, account_refusal, refusal
+from app.api.unknown import add_error_forms
 from app.assembly.answering import answering
 from app.assembly.kept import Kept
 from app.metrics import watch_storage
@@ -28,8 +33,6 @@ from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
 from app.page.headers import SecurityHeaders
 from app.page.html import local_html
-from app.page.login import by_cookie, by_sign_in
-from app.page.open_pages import OpenPages
 from app.page.owned import owned_routes
 from app.page.preferences import Preferences
 from app.page.small_bodies import SmallBodies
@@ -80,12 +83,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
-    pages = OpenPages(chainlit_server.sio, standing, page.end)
-    if kept is not None and settings.login:
-        allowed = settings.oauth_names if settings.oauth else None
-        by_sign_in(kept.accounts, pages, password=settings.passwords, allowed=allowed, days=settings.session_days)
-    else:
-        by_cookie(standing)
+    programs = Programs(
+        chat,
+        Defaults(settings.temperature, settings.top_p, settings.max_tokens),
+        comment_seconds=settings.stream_comment_seconds,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -123,25 +125,34 @@ def create_app(settings: Settings) -> FastAPI:
             if database is not None:
                 await database.close()
 
-    app = FastAPI(title="chainlit-ollama", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    async def wind_up(seconds: float) -> None:
+        await asyncio.gather(page.wind_up(seconds), programs.wind_up(seconds))
+
+    app = FastAPI(
+        title="chainlit-ollama",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
 
     app.state.database = database
-    app.state.wind_up = page.wind_up
+    app.state.wind_up = wind_up
     app.state.visitors = kept.visitors if kept is not None else None
     app.state.login = settings.login
     app.include_router(health_routes(finder, unsaved, lost=lambda: store.failed_writes))
-    app.include_router(metrics_routes(registry, settings.metrics_token))
-    app.include_router(owned_routes(store))
+    app.include_router(metrics_routes(registry, settings.metrics_token), include_in_schema=False)
+    app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
-        app.include_router(routes)
+        app.include_router(routes, include_in_schema=False)
+    guards = [Depends(only_signed_in)] if settings.login else []
+    app.include_router(openai_routes(programs, build=__version__, guards=guards))
+    add_docs(app)
+    add_error_forms(app)
 
-    @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    async def unknown_path(request: Request, path: str) -> JSONResponse:
-        """Chainlit would answer any unknown path with its page."""
-        return JSONResponse({"detail": f"Not found: {request.url.path}"}, status_code=404)
-
-    async def database_away(request: Request, problem: Exception) -> JSONResponse:
+    async def database_away(request: Request, problem: Exception) -> Response:
         """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""
         log.error("STORE %s %s not answered: %s", request.method, request.url.path, problem)
         return await refusal(request, Refused("database_away"))
@@ -150,7 +161,6 @@ def create_app(settings: Settings) -> FastAPI:
         part.add_exception_handler(DatabaseAway, database_away)
     app.add_exception_handler(Refused, refusal)
     app.add_exception_handler(AccountError, account_refusal)
-    app.add_exception_handler(RequestValidationError, malformed)
 
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))

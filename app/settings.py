@@ -329,6 +329,13 @@ class Settings(BaseSettings):
         64, ge=1, le=1024, description="Largest file of conversations that a visitor may bring along, in MiB."
     )
 
+    stream_comment_seconds: float = Field(
+        4,
+        gt=0,
+        le=600,
+        description="How often a program's stream that waits says so, before its client or a proxy gives up.",
+    )
+
     tiktoken_cache_dir: Path | None = Field(
         None, description="Folder with tiktoken's table; token counts are estimated from bytes without it."
     )

@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import guide, page, storage, turns
+from bench import api, guide, page, storage, turns
 from bench.figures import Figure, table
 
 _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("page", page.measure),
+    ("api", api.measure),
     ("guide", guide.measure),
     ("turns", turns.measure),
     ("storage", storage.measure),

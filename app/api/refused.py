@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import Request, Response
-from fastapi.exception_handlers import request_validation_exception_handler
-from fastapi.exceptions import RequestValidationError
+from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from app.account_errors import AccountError, TooManyTries
@@ -136,7 +134,7 @@ _ACCOUNT_STATUS: Final = {
     "too_many_tries": 429,
 }
 # Routes whose malformed requests are answered so, too.
-_OURS: Final = ("/api/auth/", "/api/me/")
+PAGE_ROUTES: Final = ("/api/auth/", "/api/me/")
 
 
 class Refused(Exception):
@@ -192,15 +190,6 @@ async def account_refusal(request: Request, problem: Exception) -> JSONResponse:
         raise TypeError("this handler is for accounts")
     retry_after = problem.seconds if isinstance(problem, TooManyTries) else None
     return _answer(request, problem, _ACCOUNT_STATUS[problem.code], retry_after)
-
-
-async def malformed(request: Request, problem: Exception) -> Response:
-    """FastAPI's handler for `RequestValidationError`, whose own answer is a list of what is wrong where."""
-    if not isinstance(problem, RequestValidationError):
-        raise TypeError("this handler is for malformed requests")
-    if not request.url.path.startswith(_OURS):
-        return await request_validation_exception_handler(request, problem)
-    return await refusal(request, Refused("bad_request"))
 
 
 def _answer(request: Request, problem: Refused | AccountError, status: int, retry_after: int | None) -> JSONResponse:

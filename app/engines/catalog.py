@@ -58,6 +58,11 @@ class Catalog:
         """The models that can chat, as last listed, without asking anybody."""
         return tuple(model for model in self._models if model.can_chat)
 
+    def aliases(self) -> dict[str, str]:
+        """The aliases of models that are there, as last listed, with the id that each stands for."""
+        found = {name: self._match(name, self._models) for name in self._aliases}
+        return {name: model.id for name, model in found.items() if model is not None}
+
     async def models(self, *, fresh: bool = False) -> tuple[ModelInfo, ...]:
         """All models that can chat, from the kept list unless it is too old or `fresh` is wanted."""
         await self.everything(fresh=fresh)

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import httpx
 
+from app.engines.http1 import Http1Transport
 from app.engines.ollama_errors import LABEL, refusal
 from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut
 
@@ -27,9 +28,9 @@ class OllamaHttp:
     def __init__(self, url: str, client: httpx.AsyncClient | None = None) -> None:
         self.url = url
         self._client = client or httpx.AsyncClient(
+            transport=Http1Transport(),
             trust_env=False,
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None),
             # A proxy that compressed the stream would hold tokens back to fill its blocks.
             headers={"accept-encoding": "identity"},
         )

@@ -20,10 +20,10 @@ CLOSED: Final = {
     "/project/thread/share": "has it shown, also where sharing is off",
     "/auth/jwt": "is for pages that embed the chat",
     "/copilot": "is for pages that embed the chat",
-    "/openapi.json": "is a list of all this",
-    "/docs": "loads scripts of another server",
-    "/redoc": "loads scripts of another server",
+    "/docs/oauth2-redirect": "is for logging in to Chainlit's own list of all this",
 }
+# Not Chainlit's: there a name may be anything, and errors have a form of their own.
+_APIS: Final = ("/v1/", "/api/")
 # Longest name of a file, in bytes; Chainlit answers a longer one, or one with a NUL, with an internal error.
 _LONGEST_NAME: Final = 255
 
@@ -32,6 +32,8 @@ def is_closed(path: str) -> bool:
     """Whether a path is one of `CLOSED`, or one that no file and no id can have."""
     if any(path == closed or path.startswith(f"{closed}/") for closed in CLOSED):
         return True
+    if path.startswith(_APIS):
+        return False
     return "\0" in path or any(len(name.encode("utf-8", "replace")) > _LONGEST_NAME for name in path.split("/"))
 
 

@@ -20,6 +20,8 @@ _BYTES: Final = 32  # 256 bits
 _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 # What is the same for everybody.
 STATIC: Final = ("/public/", "/assets/", "/favicon", "/logo")
+# Where nobody is a visitor: files, sockets that exist already, programs and what watches this server.
+_WITHOUT: Final = (*STATIC, "/ws/", "/v1/", "/health", "/ready", "/metrics", "/docs", "/redoc", "/openapi.json")
 _SECRET_FILE: Final = "secret.key"
 
 
@@ -72,7 +74,7 @@ class VisitorCookie:
         self._age = f"Max-Age={_YEAR}; " if lasting else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(STATIC) or scope["path"].startswith("/ws/"):
+        if scope["type"] != "http" or scope["path"].startswith(_WITHOUT):
             await self._app(scope, receive, send)
             return
         sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")

@@ -77,11 +77,10 @@ SHUT: Final = {
     ("PUT", "/project/thread/share"),
     ("POST", "/auth/jwt"),
     ("GET", "/copilot/{filename:path}"),
-    ("GET", "/openapi.json"),
-    ("GET", "/docs"),
     ("GET", "/docs/oauth2-redirect"),
-    ("GET", "/redoc"),
 }
+# In their place stand those of our own API, see app/api/docs.py.
+OURS: Final = {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/redoc")}
 EVENTS: Final = {
     "connect",
     "connection_successful",
@@ -299,10 +298,7 @@ ATTEMPTS += [
     shut("DELETE", "/mcp", "/mcp", {"sessionId": "{session}", "name": "x"}),
     shut("POST", "/auth/jwt", "/auth/jwt"),
     shut("GET", "/copilot/{filename:path}", "/copilot/index.js"),
-    shut("GET", "/openapi.json", "/openapi.json"),
-    shut("GET", "/docs", "/docs"),
     shut("GET", "/docs/oauth2-redirect", "/docs/oauth2-redirect"),
-    shut("GET", "/redoc", "/redoc"),
 ]
 
 
@@ -319,7 +315,7 @@ def routes_of(routes: list[BaseRoute]) -> set[tuple[str, str]]:
 
 def test_every_route_of_chainlit_is_known_here() -> None:
     found = routes_of(router.routes) | routes_of(chainlit_app.routes)
-    assert found == COMMON | IDENTITY | OWN | SHUT
+    assert found == COMMON | IDENTITY | OWN | SHUT | OURS
     mounts = [route.path for route in chainlit_app.routes if route.__class__.__name__ == "Mount"]
     assert mounts == ["/ws/socket.io"]
 
@@ -336,7 +332,7 @@ def test_every_route_that_takes_an_id_or_is_closed_is_tried() -> None:
 def test_each_closed_path_is_one_of_chainlits_and_none_is_one_that_the_page_needs() -> None:
     paths = [path for _, path in SHUT]
     assert all(any(path == closed or path.startswith(f"{closed}/") for path in paths) for closed in CLOSED)
-    assert not any(is_closed(path) for _, path in COMMON | IDENTITY | OWN)
+    assert not any(is_closed(path) for _, path in COMMON | IDENTITY | OWN | OURS)
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: f"{attempt.route[0]} {attempt.path}")

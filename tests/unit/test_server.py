@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.server import _listen
+from app.settings import Settings
 from tests.postgres import PASSWORD, Postgres
 from tests.site import Program, clean_environment, fake_ollama, free_port, server
 
@@ -28,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield program
 
 
-@pytest.mark.parametrize("path", ["/api/nothing", "/v1/nothing", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/api", "/api/nothing", "/api/nothing/at/all"])
 def test_an_unknown_path_of_an_api_is_answered_in_json_and_not_with_the_page(site: Program, path: str) -> None:
     answer = httpx.get(site.url + path, trust_env=False)
     assert answer.status_code == 404
@@ -163,3 +166,10 @@ async def test_the_server_keeps_visitors_in_postgresql(postgres: Postgres, tmp_p
         assert "STORE the tables are made" in site.text()
         assert PASSWORD not in site.text()
     assert not (tmp_path / "data" / "chat.db").exists()
+
+
+def test_an_answer_is_not_held_back_until_its_first_packet_is_received(tmp_path: Path) -> None:
+    listener = _listen(Settings(_env_file=None, host="127.0.0.1", port=free_port(), data_dir=tmp_path))
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+        # What asyncio goes by when it switches off Nagle's algorithm.
+        assert accepted.proto == socket.IPPROTO_TCP

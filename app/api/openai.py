@@ -1,0 +1,190 @@
+"""OpenAI's API under /v1."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, params
+from fastapi.responses import Response
+from starlette.requests import Request
+
+from app.api import openai_schemas as schemas
+from app.api.openai_forms import ChatForm, CompletionForm
+from app.api.openai_problems import refusal
+from app.api.openai_requests import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
+from app.api.openai_response_form import ResponseForm
+from app.api.openai_responses import ResponseRequest
+from app.api.problems import language_of, problem_of
+from app.api.programs import Programs, SentMessage
+from app.api.relay import ClientLeft, while_there
+from app.api.sse import Form, Reply, dump
+from app.chat import Chat
+from app.engines.base import Embeddings, ModelInfo
+from app.errors import ChatError, Language, NotTaken
+
+_EVENTS: Final = {"text/event-stream": {"schema": {"type": "string"}}}
+_WORDS: Final = {
+    400: "Something in the request cannot be honoured; `param` names it. `context_length_exceeded`: it does not fit.",
+    401: "A key is wanted.",
+    403: "This key may not.",
+    404: "There is no such model (`model_not_found`), or no such path.",
+    413: "A message, or the whole request, is too large.",
+    422: "A field has a wrong type or a value out of range; `param` names it.",
+    429: "The queue is full, or too many requests came; `Retry-After` says when to come again.",
+    500: "Something broke in this server.",
+    502: "The engine broke.",
+    503: "The engine is away or has not enough memory, or the server is ending.",
+    504: "The engine has been silent for too long.",
+}
+_ASKING: Final = (401, 403, 404, 429, 500, 502, 503, 504)
+_GENERATING: Final = tuple(_WORDS)
+
+
+def _statuses(numbers: Sequence[int], *, stream: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Statuses for the OpenAPI document."""
+    found: dict[int | str, dict[str, Any]] = {
+        number: {"model": schemas.Error, "description": _WORDS[number]} for number in numbers
+    }
+    if stream:
+        found[200] = {"description": "The reply; with `stream`, as server-sent events.", "content": dict(_EVENTS)}
+    return found
+
+
+async def _language(accept_language: Annotated[str | None, Header(include_in_schema=False)] = None) -> Language:
+    return language_of(accept_language)
+
+
+In = Annotated[Language, Depends(_language)]
+
+
+def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Depends] = ()) -> APIRouter:
+    """The routes.
+
+    Args:
+        programs: makes the replies.
+        build: this server's version, for fingerprints.
+        guards: dependencies of every route that lets a model work: who may, and how often.
+    """
+    routes = APIRouter(prefix="/v1", tags=["OpenAI"])
+    routes.include_router(_listing(programs.chat))
+    generating = APIRouter(dependencies=list(guards))
+    defaults = programs.defaults
+
+    def reply(form: Form, stream: bool | None) -> Response:
+        return Reply(programs, form, stream=bool(stream))
+
+    @generating.post(
+        "/chat/completions", response_model=schemas.ChatCompletion, responses=_statuses(_GENERATING, stream=True)
+    )
+    async def chat_completions(asked: ChatCompletionRequest, language: In) -> Response:
+        """A reply to a conversation. `X-Context-Messages-Left-Out` says how many messages the model did not read."""
+        try:
+            asked.check()
+            turn = programs.turn(
+                asked.conversation(),
+                model=asked.model,
+                generation=asked.generation(defaults),
+                strict=asked.context == "strict",
+            )
+        except ChatError as problem:
+            return refusal(problem_of(problem, language))
+        parallel = asked.parallel_tool_calls is not False
+        form = ChatForm(turn, language, include_usage=asked.include_usage, build=build, parallel=parallel)
+        return reply(form, asked.stream)
+
+    @generating.post("/completions", response_model=schemas.Completion, responses=_statuses(_GENERATING, stream=True))
+    async def completions(asked: CompletionRequest, language: In) -> Response:
+        """The text that goes on from a prompt, without the model's chat template."""
+        try:
+            asked.check()
+            generation = asked.sampling(defaults, max_tokens=asked.max_tokens)
+            message = SentMessage("user", asked.text())
+            turn = programs.turn(
+                [message], model=asked.model, generation=generation, strict=asked.context == "strict", raw=True
+            )
+        except ChatError as problem:
+            return refusal(problem_of(problem, language))
+        return reply(CompletionForm(turn, language, include_usage=asked.include_usage, build=build), asked.stream)
+
+    @generating.post("/responses", response_model=schemas.ResponseObject, responses=_statuses(_GENERATING, stream=True))
+    async def responses(asked: ResponseRequest, language: In) -> Response:
+        """A reply to a conversation, in the words of OpenAI's newer API. Nothing is stored."""
+        try:
+            asked.check()
+            generation = asked.generation(defaults)
+            turn = programs.turn(asked.conversation(), model=asked.model, generation=generation, strict=asked.strict)
+        except ChatError as problem:
+            return refusal(problem_of(problem, language))
+        return reply(ResponseForm(turn, language, asked, defaults), asked.stream)
+
+    @generating.post("/embeddings", response_model=schemas.Embeddings, responses=_statuses(_GENERATING))
+    async def embeddings(asked: EmbeddingRequest, request: Request, language: In) -> Response:
+        """A vector for each text, by a model that embeds."""
+        try:
+            asked.check()
+            texts = asked.texts()
+            model, found = await while_there(request.receive, programs.chat.embed(asked.model, texts))
+            if asked.dimensions not in (None, *(len(vector) for vector in found.vectors)):
+                raise NotTaken(parameter="dimensions")
+        except ChatError as problem:
+            return refusal(problem_of(problem, language))
+        except ClientLeft:
+            return Response(status_code=499)
+        return _json(_embedded(model, found, as_base64=asked.encoding_format == "base64"))
+
+    routes.include_router(generating)
+    return routes
+
+
+def _listing(chat: Chat) -> APIRouter:
+    """The routes that tell which models there are."""
+    routes = APIRouter()
+    started = int(time.time())
+
+    def described(name: str, model: ModelInfo) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": started,
+            "owned_by": model.engine,
+            "root": model.id,
+            "max_model_len": chat.catalog.context_length(model),
+        }
+
+    @routes.get("/models", response_model=schemas.Models, responses=_statuses(_ASKING))
+    async def models() -> Response:
+        """The models of all engines, those that only embed among them, and their aliases."""
+        found = await chat.catalog.everything()
+        by_id = {model.id: model for model in found}
+        aliases = {name: by_id[model_id] for name, model_id in chat.catalog.aliases().items() if model_id in by_id}
+        return _json({"object": "list", "data": [described(*pair) for pair in (by_id | aliases).items()]})
+
+    @routes.get("/models/{model:path}", response_model=schemas.Model, responses=_statuses(_ASKING))
+    async def model(model: str, language: In) -> Response:
+        """A model by its id (`ollama/gemma2:2b`), its bare name (`gemma2:2b`) or an alias."""
+        try:
+            return _json(described(model, await chat.catalog.find(model)))
+        except ChatError as problem:
+            return refusal(problem_of(problem, language))
+
+    return routes
+
+
+def _embedded(model: ModelInfo, found: Embeddings, *, as_base64: bool) -> dict[str, Any]:
+    def worded(vector: Sequence[float]) -> list[float] | str:
+        if not as_base64:
+            return list(vector)
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+
+    data = [{"object": "embedding", "index": n, "embedding": worded(v)} for n, v in enumerate(found.vectors)]
+    tokens = found.prompt_tokens or 0
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": model.id, "usage": usage}
+
+
+def _json(content: Any) -> Response:
+    return Response(dump(content), media_type="application/json")

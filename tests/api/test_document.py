@@ -1,0 +1,104 @@
+"""The OpenAPI document: the server keeps to it, and its pages load nothing of other servers."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from itertools import product
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.api.openai_fields import IGNORED
+from app.settings import ROOT
+from tests.api.conftest import Site
+
+# Of all operations together.
+_CASES = 2000
+# On a machine that is too slow for all of them what is left is left out.
+_SECONDS = 240.0
+_CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def document(site: Site) -> dict[str, Any]:
+    found: dict[str, Any] = site.program.get("/openapi.json")
+    return found
+
+
+def test_the_document_is_about_the_api_alone(document: dict[str, Any]) -> None:
+    assert {"/v1/models", "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/health"} <= set(
+        document["paths"]
+    )
+    assert not any(path.startswith(("/project", "/set-session", "/feedback")) for path in document["paths"])
+
+
+def test_each_operation_of_v1_is_told_with_its_errors(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/v1/"):
+                assert operation["description"], path
+                assert {"401", "404", "429", "503"} <= set(operation["responses"]), path
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ru.md"])
+def test_the_readme_lists_what_is_ignored(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in IGNORED)
+
+
+@pytest.mark.timeout(600)
+def test_no_request_breaks_the_server_or_is_answered_in_a_way_that_is_not_told(site: Site) -> None:
+    schema = schemathesis.openapi.from_url(f"{site.program.url}/openapi.json")
+    operations = [operation.ok() for operation in schema.get_all_operations()]
+    operations = [operation for operation in operations if operation.path.startswith("/v1/")]
+    deadline = time.monotonic() + _SECONDS
+    tried = 0
+
+    # As the document says, and against it.
+    for operation, mode in product(operations, GenerationMode):
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=-(-_CASES // (2 * (len(operations) - 1))),
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def keeps_to_the_document(case: Case) -> None:
+            nonlocal tried
+            if time.monotonic() > deadline:
+                return
+            tried += 1
+            if isinstance(case.body, dict) and tried % 2:
+                case.body["model"] = "gemma2:2b"  # else hardly any would get beyond an unknown model
+            case.call_and_validate(checks=_CHECKS, timeout=60)
+
+        with suppress(Unsatisfiable):  # nothing can be wrong in a request for the list of models
+            keeps_to_the_document()
+    print(f"{tried} requests")
+    assert tried >= 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_pages_name_no_other_server(site: Site, path: str) -> None:
+    page = httpx.get(site.program.url + path, trust_env=False)
+    assert page.status_code == 200
+    assert not re.search(r"(src|href)=.(https?:)?//", page.text)
+    assert any("default-src 'self'" in policy for policy in page.headers.get_list("content-security-policy"))
+    for asset in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert httpx.get(site.program.url + asset, trust_env=False).status_code == 200
