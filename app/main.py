@@ -83,6 +83,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
+    pages = OpenPages(chainlit_server.sio, standing, page.end)
+    if kept is not None and settings.login:
+        allowed = settings.oauth_names if settings.oauth else None
+        by_sign_in(kept.accounts, pages, password=settings.passwords, allowed=allowed, days=settings.session_days)
+    else:
+        by_cookie(standing)
     programs = Programs(
         chat,
         Defaults(settings.temperature, settings.top_p, settings.max_tokens),
