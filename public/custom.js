@@ -3,3 +3,4 @@ import './page/theme.js';
 import './page/banner.js';
 import './page/clipboard.js';
 import './page/reply-status.js';
+import './page/return.js';
