@@ -55,10 +55,12 @@ def request(
     temperature: float = 0,
     max_tokens: int = 32,
     think: bool = False,
+    raw: bool = False,
+    **more: Any,
 ) -> CompletionRequest:
-    """A greedy one, unless said otherwise."""
-    options = GenerationOptions(temperature=temperature, max_tokens=max_tokens, think=think)
-    return CompletionRequest(model, chat(*texts, system=system), options, context_length, conversation)
+    """A greedy one, unless said otherwise. `more`: of GenerationOptions."""
+    options = GenerationOptions(temperature=temperature, max_tokens=max_tokens, think=think, **more)
+    return CompletionRequest(model, chat(*texts, system=system), options, context_length, conversation, raw=raw)
 
 
 async def ask(engine: LocalEngine, asked: CompletionRequest) -> Reply:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from app.errors import EngineError
 
 Role = Literal["system", "user", "assistant", "tool"]
 DeltaKind = Literal["answer", "reasoning"]
@@ -242,6 +244,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole completion, not streamed."""
+
+    text: str
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a download is. `total` is None until it is known; both in bytes."""
 
@@ -296,4 +306,20 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Give back connections, threads and memory."""
+        ...
+
+
+@runtime_checkable
+class BatchEngine(Engine, Protocol):
+    """An engine that generates several raw prompts together, faster than one after the other."""
+
+    async def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[Completion | EngineError]:
+        """What follows each prompt, in their order; what went wrong with one of them stands in its place.
+
+        Args:
+            requests: raw ones that differ in their prompts alone.
+
+        Raises:
+            EngineError: nothing could be generated at all.
+        """
         ...

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from app.engines.base import (
+    Completion,
     CompletionRequest,
     Delta,
     Done,
@@ -26,12 +28,13 @@ from app.engines.base import (
     Reading,
 )
 from app.engines.hub import Hub
+from app.engines.local_batch import Cancelled
 from app.engines.local_errors import LABEL, work_failure
 from app.engines.local_files import read_files
 from app.engines.local_loading import load_model, release
-from app.engines.local_model import Cancelled, LocalModel
+from app.engines.local_model import Emit, LocalModel
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, EngineFailed, EngineRefused, EngineSilent, ModelMissing, OutOfMemory
+from app.errors import EngineError, EngineFailed, EngineSilent, ModelMissing, OutOfMemory, Unsupported
 
 GUIDE: Final = "guide"
 
@@ -46,13 +49,15 @@ class LocalEngine:
         models: other models, by hub name or folder.
         device: auto, cpu, cuda or mps.
         caches: conversations whose key-value cache each model keeps.
+        batch: raw prompts that are generated together.
         timeout: seconds without progress after which a reply is given up.
         speeds: what is known of the models' speeds.
         hub: knows which models are on this machine.
     """
 
     name: Final = "transformers"
-    features: Final[frozenset[Feature]] = frozenset()
+    # There is no constrained decoding here, and no reader of a model's own way to ask for functions.
+    features: Final[frozenset[Feature]] = frozenset(("stop", "seed", "presence_penalty", "frequency_penalty", "raw"))
     label: Final = LABEL
     slots: Final = 1
 
@@ -63,6 +68,7 @@ class LocalEngine:
         *,
         device: str = "auto",
         caches: int = 4,
+        batch: int = 8,
         timeout: float = 120,
         speeds: SpeedBook | None = None,
         hub: Hub | None = None,
@@ -71,6 +77,7 @@ class LocalEngine:
         self._names = tuple(dict.fromkeys((GUIDE, *models)))
         self._device = device
         self._caches = caches
+        self._batch = batch
         self._timeout = timeout
         self._speeds = speeds or SpeedBook()
         self._hub = hub or Hub()
@@ -99,8 +106,8 @@ class LocalEngine:
         return None if loaded is None else await asyncio.to_thread(loaded.count, text)
 
     async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
-        """See `Engine.embed`."""
-        raise EngineRefused(engine=self.label, detail="it makes no embeddings")
+        """See `Engine.embed`: no model here does."""
+        raise Unsupported(parameter="input", model=model, engine=self.label)
 
     async def load(self, model: str, context_length: int) -> None:
         """See `Engine.load`. The context length makes no difference here: a cache grows with its conversation."""
@@ -127,27 +134,49 @@ class LocalEngine:
             load_seconds = 0.0
             if request.model not in self._models:
                 load_seconds = (await self._run(lambda: self._loaded(request.model))).load_seconds
-            loop = asyncio.get_running_loop()
-            events: asyncio.Queue[Reading | Delta | None] = asyncio.Queue()
-            self._cancel = cancel = threading.Event()
-
-            def emit(event: Reading | Delta) -> None:
-                loop.call_soon_threadsafe(events.put_nowait, event)
-
-            work = asyncio.ensure_future(self._run(lambda: self._complete(request, cancel, emit)))
-            work.add_done_callback(lambda _: events.put_nowait(None))
-            try:
+            async with self._at_work(lambda cancel, emit: self._complete(request, cancel, emit)) as (events, work):
                 while (event := await self._next(events)) is not None:
                     yield self._timed(request, event) if isinstance(event, Reading) else event
                 done = await work
                 yield replace(done, usage=replace(done.usage, load_seconds=load_seconds))
-            except Cancelled:
-                raise EngineFailed(engine=self.label, detail="the server is being stopped") from None
-            finally:
-                cancel.set()
-                await asyncio.shield(asyncio.wait({work}))
-                if not work.cancelled():
-                    work.exception()  # looked at, so that nobody complains of it
+
+    async def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[Completion | EngineError]:
+        """See `BatchEngine.complete_batch`. Cancelling it frees the worker before it returns."""
+        name = requests[0].model
+        async with self._turn:
+            await self._run(lambda: self._loaded(name))
+            batch = self._at_work(lambda cancel, emit: self._complete_batch(requests, cancel, emit))
+            async with batch as (steps, work):
+                while await self._next(steps) is not None:
+                    pass
+                return await work
+
+    @asynccontextmanager
+    async def _at_work(
+        self, work: Callable[[threading.Event, Emit], T]
+    ) -> AsyncIterator[tuple[asyncio.Queue[Reading | Delta | None], asyncio.Future[T]]]:
+        """Have `work` done on the worker thread; what it tells on the way, None at its end, and what it returns.
+
+        Leaving gives it up, and waits until the worker is free again.
+        """
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Reading | Delta | None] = asyncio.Queue()
+        self._cancel = cancel = threading.Event()
+
+        def emit(event: Reading | Delta) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        future = asyncio.ensure_future(self._run(lambda: work(cancel, emit)))
+        future.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            yield events, future
+        except Cancelled:
+            raise EngineFailed(engine=self.label, detail="the server is being stopped") from None
+        finally:
+            cancel.set()
+            await asyncio.shield(asyncio.wait({future}))
+            if not future.cancelled():
+                future.exception()  # looked at, so that nobody complains of it
 
     def _timed(self, request: CompletionRequest, event: Reading) -> Reading:
         left = (event.total or 0) - (event.processed or 0)
@@ -166,22 +195,32 @@ class LocalEngine:
 
     # What follows runs on the worker thread.
 
-    def _complete(
-        self, request: CompletionRequest, cancel: threading.Event, emit: Callable[[Reading | Delta], None]
-    ) -> Done:
+    def _complete(self, request: CompletionRequest, cancel: threading.Event, emit: Emit) -> Done:
         model = self._loaded(request.model)
         error: EngineError
         try:
             return model.complete(request, cancel=cancel, emit=emit)
-        except Cancelled:
+        except (Cancelled, Unsupported):
             raise
         except Exception as problem:  # noqa: BLE001 - torch and transformers raise whatever they like
             error = work_failure(model.name, problem)
         # Only here the traceback is gone, and with it what its frames held.
-        if isinstance(error, OutOfMemory):
+        self._give_back_after(error, model)
+        raise error
+
+    def _complete_batch(
+        self, requests: Sequence[CompletionRequest], cancel: threading.Event, emit: Emit
+    ) -> list[Completion | EngineError]:
+        model = self._loaded(requests[0].model)
+        results = model.complete_batch(requests, at_once=self._batch, cancel=cancel, tick=lambda: emit(Reading()))
+        for result in results:
+            self._give_back_after(result, model)
+        return results
+
+    def _give_back_after(self, result: object, model: LocalModel) -> None:
+        if isinstance(result, OutOfMemory):
             model.forget()
             release(model.device)
-        raise error
 
     def _loaded(self, name: str) -> LocalModel:
         """The model, loaded if it is not."""

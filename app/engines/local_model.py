@@ -9,15 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
-from app.engines.base import CompletionRequest, Delta, Done, FinishReason, Reading, Usage
+from app.engines.base import Completion, CompletionRequest, Delta, Done, FinishReason, Reading, Usage
+from app.engines.local_batch import Cancelled, generate_together
 from app.engines.local_cache import Conversation, ConversationCaches
-from app.engines.local_errors import LABEL, words
+from app.engines.local_errors import LABEL, words, work_failure
+from app.engines.local_reply import ReplyText
+from app.engines.local_sampling import Sampling, seeded
 from app.engines.local_text import TextStream
-from app.engines.reasoning import ThinkSplitter
-from app.errors import EngineRefused, PromptTooLong
+from app.errors import EngineError, EngineRefused, PromptTooLong, Unsupported
 
 # Tokens of the prompt read at once: Stop takes effect in between, and the page sees how far it is.
 PREFILL: Final = 64
@@ -27,20 +28,6 @@ _TINY: Final = 20_000_000
 _THINK: Final = "<think>"
 
 Emit = Callable[[Reading | Delta], None]
-
-
-class Cancelled(Exception):
-    """The completion was given up by its reader."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sampling:
-    """What the model's own generation_config.json says and a request does not."""
-
-    end_ids: tuple[int, ...]
-    pad_id: int
-    top_k: int
-    repetition_penalty: float
 
 
 class LocalModel:
@@ -65,7 +52,7 @@ class LocalModel:
         # Fast tokenizers refuse a second thread with an error ("Already borrowed").
         self._tokenizing = threading.Lock()
         self._caches = ConversationCaches(lambda: DynamicCache(config=model.config), caches)
-        self._sampling = _sampling(model.generation_config, tokenizer)
+        self._sampling = Sampling.of(model.generation_config, tokenizer)
         self._one_thread = device == "cpu" and model.num_parameters() <= _TINY
         # What is not asked for stays off, whatever the file says: several beams, for one, can't be streamed.
         model.generation_config = GenerationConfig()
@@ -74,9 +61,10 @@ class LocalModel:
         """Tokens of `text`. May be called from any thread."""
         return len(self._tokenize(text))
 
-    def _tokenize(self, text: str) -> list[int]:
+    def _tokenize(self, text: str, *, raw: bool = False) -> list[int]:
+        """Raw text gets what the tokenizer puts around any text, such as a token for its beginning."""
         with self._tokenizing:
-            return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            return list(self._tokenizer(text, add_special_tokens=raw, verbose=False)["input_ids"])
 
     def complete(self, request: CompletionRequest, *, cancel: threading.Event, emit: Emit) -> Done:
         """Answer a request.
@@ -90,16 +78,15 @@ class LocalModel:
             Cancelled: it was given up.
             PromptTooLong: the prompt leaves no room for a reply.
             EngineRefused: the chat template does not take these messages.
+            Unsupported: there are functions among them.
         """
         with _threads(1 if self._one_thread else None):
             return self._complete(request, cancel, emit)
 
     def _complete(self, request: CompletionRequest, cancel: threading.Event, emit: Emit) -> Done:
-        prompt = self._render(request)
-        ids = self._tokenize(prompt)
-        limit = min(request.context_length, self.context_length or request.context_length)
-        if len(ids) + 1 > limit:
-            raise PromptTooLong(engine=LABEL, tokens=len(ids), limit=limit)
+        prompt = request.messages[-1].content if request.raw else self._render(request)
+        ids = self._tokenize(prompt, raw=request.raw)
+        max_tokens = self._room(request, ids)
         conversation = self._caches.take(request.conversation, ids)
         cached = len(conversation.ids)
         began = time.monotonic()
@@ -109,29 +96,98 @@ class LocalModel:
             self._caches.keep(request.conversation, conversation)
             raise
         read = time.monotonic()
-        splitter = ThinkSplitter(inside=prompt.rstrip().endswith(_THINK))
-
-        def split(text: str) -> None:
-            for delta in splitter.feed(text):
-                emit(delta)
-
-        max_tokens = min(request.options.max_tokens, limit - len(ids))
-        reply, reason = self._write(conversation, ids, max_tokens, request, cancel, split)
+        text = ReplyText(request, emit, inside=prompt.rstrip().endswith(_THINK))
+        reply, reason = self._write(conversation, ids, max_tokens, request, cancel, text)
         ended = time.monotonic()
         # The last token was sampled, but not read any more.
         conversation.ids = ids + reply[:-1]
         self._caches.keep(request.conversation, conversation)
         if cancel.is_set():
             raise Cancelled
-        for delta in splitter.flush():
-            emit(delta)
+        text.flush()
         return Done(reason, Usage(len(ids), len(reply), 0.0, read - began, ended - read, cached))
 
+    def complete_batch(
+        self,
+        requests: Sequence[CompletionRequest],
+        *,
+        at_once: int,
+        cancel: threading.Event,
+        tick: Callable[[], None],
+    ) -> list[Completion | EngineError]:
+        """Generate what follows several raw prompts, `at_once` of them together; see `BatchEngine.complete_batch`.
+
+        Args:
+            tick: called after each step.
+
+        Raises:
+            Cancelled: it was given up.
+        """
+        results: list[Completion | EngineError | None] = [None] * len(requests)
+        fitting: list[tuple[int, list[int], int]] = []
+        for number, request in enumerate(requests):
+            ids = self._tokenize(request.messages[-1].content, raw=True)
+            try:
+                fitting.append((number, ids, self._room(request, ids)))
+            except EngineError as problem:
+                results[number] = problem
+        # Prompts of like length together: the less there is to pad.
+        fitting.sort(key=lambda prompt: len(prompt[1]))
+        for first in range(0, len(fitting), at_once):
+            some = fitting[first : first + at_once]
+            for (number, _, _), result in zip(some, self._together(requests, some, cancel, tick), strict=True):
+                results[number] = result
+        return [result for result in results if result is not None]
+
+    def _together(
+        self,
+        requests: Sequence[CompletionRequest],
+        prompts: Sequence[tuple[int, list[int], int]],
+        cancel: threading.Event,
+        tick: Callable[[], None],
+    ) -> Sequence[Completion | EngineError]:
+        try:
+            with _threads(1 if self._one_thread else None):
+                return generate_together(
+                    self._model,
+                    self._tokenizer,
+                    self._sampling,
+                    [(requests[number], ids, bound) for number, ids, bound in prompts],
+                    device=self.device,
+                    piece=PREFILL,
+                    cancel=cancel,
+                    tick=tick,
+                )
+        except Cancelled:
+            raise
+        except Exception as problem:  # noqa: BLE001 - torch and transformers raise whatever they like
+            return [work_failure(self.name, problem)] * len(prompts)
+
+    def _room(self, request: CompletionRequest, ids: Sequence[int]) -> int:
+        """The most tokens that the reply to these may have.
+
+        Raises:
+            PromptTooLong: none.
+            EngineRefused: there is nothing to read.
+        """
+        limit = min(request.context_length, self.context_length or request.context_length)
+        if len(ids) + 1 > limit:
+            raise PromptTooLong(engine=LABEL, tokens=len(ids), limit=limit)
+        if not ids:
+            raise EngineRefused(engine=LABEL, detail="the text has no tokens")
+        return min(request.options.max_tokens, limit - len(ids))
+
     def _render(self, request: CompletionRequest) -> str:
+        if request.uses_tools:
+            raise Unsupported(parameter="tools", model=self.name, engine=LABEL)
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=request.options.think
+                messages,
+                tokenize=False,
+                add_generation_prompt=not request.continues,
+                continue_final_message=request.continues,
+                enable_thinking=request.options.think,
             )
         except Exception as problem:  # noqa: BLE001 - templates raise what they like, e.g. for a system message
             raise EngineRefused(engine=LABEL, detail=words(problem)) from None
@@ -167,7 +223,7 @@ class LocalModel:
         max_tokens: int,
         request: CompletionRequest,
         cancel: threading.Event,
-        on_text: Callable[[str], None],
+        text: ReplyText,
     ) -> tuple[list[int], FinishReason]:
         """Read the prompt's last token and write the reply.
 
@@ -175,33 +231,25 @@ class LocalModel:
             The reply's tokens, at least one, the one that ended it included; and why it ended.
         """
         import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
+        from transformers import StoppingCriteriaList
 
-        own, options = self._sampling, request.options
-        sampled = options.temperature > 0
-        config = GenerationConfig(
-            max_new_tokens=max_tokens,
-            do_sample=sampled,
-            eos_token_id=list(own.end_ids) or None,
-            pad_token_id=own.pad_id,
-            repetition_penalty=own.repetition_penalty,
-            **({"temperature": options.temperature, "top_p": options.top_p, "top_k": own.top_k} if sampled else {}),
-        )
+        own = self._sampling
 
-        def given_up(input_ids: Any, scores: Any, **_: Any) -> Any:
-            return torch.full((input_ids.shape[0],), cancel.is_set(), dtype=torch.bool, device=input_ids.device)
+        def ended(input_ids: Any, scores: Any, **_: Any) -> Any:
+            end = cancel.is_set() or text.stopped
+            return torch.full((input_ids.shape[0],), end, dtype=torch.bool, device=input_ids.device)
 
-        with torch.inference_mode():
+        with torch.inference_mode(), seeded(request.options.seed, self.device):
             output = self._model.generate(
                 input_ids=torch.tensor([ids], device=self.device),
                 attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=self.device),
                 past_key_values=conversation.cache,
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([given_up]),
-                streamer=TextStream(self._tokenizer, on_text),
+                stopping_criteria=StoppingCriteriaList([ended]),
+                streamer=TextStream(self._tokenizer, text.feed),
+                **own.arguments(request.options, max_tokens, len(ids)),
             )
         reply = output[0, len(ids) :].tolist()
-        return reply, "stop" if reply[-1] in own.end_ids else "length"
+        return reply, "stop" if text.stopped or reply[-1] in own.end_ids else "length"
 
     def forget(self) -> None:
         """Drop the caches of all conversations."""
@@ -220,18 +268,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _sampling(defaults: Any, tokenizer: Any) -> _Sampling:
-    ends = sorted({*_ids(defaults.eos_token_id), *_ids(tokenizer.eos_token_id)})
-    pads = (*_ids(tokenizer.pad_token_id), *ends, 0)
-    return _Sampling(
-        end_ids=tuple(ends),
-        pad_id=pads[0],
-        top_k=getattr(defaults, "top_k", None) or 0,  # 0: off
-        repetition_penalty=getattr(defaults, "repetition_penalty", None) or 1.0,
-    )
-
-
-def _ids(found: int | Sequence[int] | None) -> tuple[int, ...]:
-    return () if found is None else (found,) if isinstance(found, int) else tuple(found)

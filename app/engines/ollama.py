@@ -274,7 +274,7 @@ class OllamaEngine:
     async def _asked(self, request: CompletionRequest) -> tuple[str, Body]:
         """Where a completion is asked for, and the request's body."""
         known = await self._info(request.model)
-        if known is not None and known.can_use_tools is False and request.uses_tools:
+        if request.uses_tools and (request.raw or (known is not None and known.can_use_tools is False)):
             raise Unsupported(parameter="tools", model=request.model, engine=self.label)
         stop = request.options.stop
         # They take the place of the model's own, without which it might go on into the visitor's next message.

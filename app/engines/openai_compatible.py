@@ -16,17 +16,29 @@ import httpx
 from pydantic import SecretStr
 
 from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature, Loading, ModelInfo, Reading
-from app.engines.openai_errors import PromptLargerThan, Refusal, StillLoading, error_of
+from app.engines.openai_errors import PromptLargerThan, Refusal, StillLoading, embed_error_of, error_of
 from app.engines.openai_http import Json, OpenAIHttp
-from app.engines.openai_server import VLLM, ServerKind, chat_entries, kind_by_models, kind_by_props, model_of
+from app.engines.openai_request import CHAT, RAW, Body, body_of, counted_of
+from app.engines.openai_server import (
+    OTHER,
+    VLLM,
+    ServerKind,
+    entries_of,
+    kind_by_models,
+    kind_by_paths,
+    kind_by_props,
+    model_of,
+)
 from app.engines.openai_stream import events_of
 from app.engines.speeds import Speed, SpeedBook
-from app.errors import EngineFailed, EngineRefused, EngineSilent, PromptTooLong
+from app.errors import EngineFailed, EngineSilent, EngineUnreachable, PromptTooLong, Unsupported
 
 # Prompt reading may take this many times its expected time before the engine counts as silent.
 _READING_PATIENCE: Final = 3.0
 # Between two questions whether a server has loaded its model; it does not announce that.
 _LOADING_PAUSE: Final = 0.5
+# Texts embedded by one request: its answer comes at once for all, so that only few count as one silence.
+_EMBEDDED_AT_ONCE: Final = 16
 
 
 class OpenAICompatibleEngine:
@@ -43,7 +55,6 @@ class OpenAICompatibleEngine:
     """
 
     name: Final = "vllm"
-    features: Final[frozenset[Feature]] = frozenset()
 
     def __init__(
         self,
@@ -73,12 +84,16 @@ class OpenAICompatibleEngine:
         return self._known.slots
 
     @property
+    def features(self) -> frozenset[Feature]:
+        return self._known.features
+
+    @property
     def _known(self) -> ServerKind:
         """What answers at the URL; until it has, what the setting is named after."""
         return self._kind or VLLM
 
     async def models(self) -> Sequence[ModelInfo]:
-        """The chat models of /v1/models; while a llama.cpp loads its model, the ones that it had before."""
+        """The models of /v1/models; while a llama.cpp loads its model, the ones that it had before."""
         try:
             await self._look()
         except StillLoading:
@@ -96,8 +111,31 @@ class OpenAICompatibleEngine:
         return len(tokens) if isinstance(tokens, list) else None
 
     async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
-        """See `Engine.embed`."""
-        raise EngineRefused(engine=self.label, detail="it makes no embeddings")
+        """See `Engine.embed`. These servers refuse a text that is too long, unless told to cut it."""
+        vectors: list[tuple[float, ...]] = []
+        tokens: int | None = 0
+        for first in range(0, len(texts), _EMBEDDED_AT_ONCE):
+            some = list(texts[first : first + _EMBEDDED_AT_ONCE])
+            kind = self._known
+            limit = self._timeout + self._load_timeout * kind.loads_on_demand
+            body = {"model": model, "input": some, "encoding_format": "float"}
+            found = await self._http.ask("POST", "/v1/embeddings", kind, limit=limit, body=body)
+            if isinstance(found, Refusal):
+                raise embed_error_of(found, kind, model)
+            vectors += self._vectors(found, len(some))
+            counted = (found.get("usage") or {}).get("prompt_tokens")
+            tokens = None if tokens is None or counted is None else tokens + counted
+        return Embeddings(tuple(vectors), tokens)
+
+    def _vectors(self, found: Json, wanted: int) -> list[tuple[float, ...]]:
+        try:
+            data = sorted(found["data"], key=lambda entry: int(entry["index"]))
+            vectors = [tuple(map(float, entry["embedding"])) for entry in data]
+        except (KeyError, TypeError, ValueError):
+            raise EngineFailed(engine=self.label, detail="what it sent are no vectors") from None
+        if len(vectors) != wanted:
+            raise EngineFailed(engine=self.label, detail="it gave another number of vectors than of texts")
+        return vectors
 
     async def load(self, model: str, context_length: int) -> None:
         """Wait until the server has loaded its model, which it does by itself."""
@@ -130,49 +168,52 @@ class OpenAICompatibleEngine:
 
     async def _attempt(self, request: CompletionRequest, loading: float) -> AsyncGenerator[EngineEvent, None]:
         kind = self._known
+        self._check(request, kind)
         speed = self._speeds.of(f"{self.name}/{request.model}")
         reading = request.expected_prompt_tokens / speed.prompt
         if not kind.tells_progress:
             # The speed of a model that has not answered yet is that of another machine.
             yield Reading(seconds_left=None if speed == Speed() else reading)
-        body = self._body(request, kind)
+        body = body_of(request, kind)
         chunks = self._http.chunks(
+            RAW if request.raw else CHAT,
             body,
             kind,
             model=request.model,
             first_limit=self._timeout + _READING_PATIENCE * reading + self._load_timeout * kind.loads_on_demand,
             limit=self._timeout,
         )
-        inside = kind.begins_with_reasoning(request.model)
-        async with aclosing(chunks), aclosing(events_of(chunks, kind, inside=inside, load_seconds=loading)) as events:
+        events = events_of(
+            chunks,
+            kind,
+            inside=kind.begins_with_reasoning(request.model),
+            raw=request.raw,
+            stop=request.options.stop if kind.keeps_stop_text else (),
+            load_seconds=loading,
+        )
+        async with aclosing(chunks), aclosing(events):
             try:
                 async for event in events:
                     yield event
             except PromptLargerThan as bound:
                 raise await self._counted(bound, body) from None
 
-    def _body(self, request: CompletionRequest, kind: ServerKind) -> dict[str, Any]:
-        """`max_tokens`, as not all know its successor; fields that a server may refuse go to those that know them."""
-        body: dict[str, Any] = {
-            "model": request.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": request.options.temperature,
-            "top_p": request.options.top_p,
-            "max_tokens": request.options.max_tokens,
-        }
-        if kind.can_think(request.model):
-            body["chat_template_kwargs"] = {"enable_thinking": request.options.think}
-        if kind.tells_progress:
-            body |= {"return_progress": True, "cache_prompt": True}
-        return body
+    def _check(self, request: CompletionRequest, kind: ServerKind) -> None:
+        """What this server would leave out without a word is refused."""
+        parameter = None
+        model = next((model for model in self._models if model.name == request.model), None)
+        if request.continues and kind.continues == "not":
+            parameter = "messages"
+        if request.raw and request.options.json is not None:
+            parameter = "response_format"
+        if request.uses_tools and (request.raw or (model is not None and model.can_use_tools is False)):
+            parameter = "tools"
+        if parameter is not None:
+            raise Unsupported(parameter=parameter, model=request.model, engine=kind.label)
 
-    async def _counted(self, bound: PromptLargerThan, body: dict[str, Any]) -> PromptTooLong:
+    async def _counted(self, bound: PromptLargerThan, body: Body) -> PromptTooLong:
         """vLLM counts no further than to its limit when it refuses, but its /tokenize does."""
-        sampling = ("stream", "stream_options", "temperature", "top_p", "max_tokens")
-        prompt = {key: value for key, value in body.items() if key not in sampling}
-        answer = await self._ask("POST", "/tokenize", prompt)
+        answer = await self._ask("POST", "/tokenize", counted_of(body))
         count = None if isinstance(answer, Refusal) else answer.get("count")
         tokens = count if isinstance(count, int) else bound.tokens
         return PromptTooLong(engine=self.label, tokens=max(tokens, bound.tokens), limit=bound.limit)
@@ -206,13 +247,20 @@ class OpenAICompatibleEngine:
         listed = await self._ask("GET", "/v1/models")
         if isinstance(listed, Refusal):
             raise error_of(listed, kind or self._known, "")
-        entries = chat_entries(listed)
+        entries = entries_of(listed)
         if entries is None:
             raise EngineFailed(engine=self.label, detail="what it sent is no list of models; check VLLM_URL")
-        self._kind = kind = kind or kind_by_models(entries)
+        kind = kind or kind_by_models(entries)
+        if kind is OTHER:
+            openapi = await self._ask("GET", "/openapi.json")
+            kind = (None if isinstance(openapi, Refusal) else kind_by_paths(openapi)) or kind
+        self._kind = kind
         self._models = tuple(model_of(self.name, kind, entry) for entry in entries)
 
     async def _ask(
         self, method: Literal["GET", "POST"], path: str, body: Json | None = None
     ) -> dict[str, Any] | Refusal:
-        return await self._http.ask(method, path, self._known, limit=self._models_timeout, body=body)
+        try:
+            return await self._http.ask(method, path, self._known, limit=self._models_timeout, body=body)
+        except EngineSilent:
+            raise EngineUnreachable(engine=self.label, url=self._http.url) from None

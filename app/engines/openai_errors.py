@@ -9,12 +9,15 @@ from typing import Any, Final
 
 from app.engines.openai_server import ServerKind
 from app.errors import (
+    ChatError,
     EngineError,
     EngineFailed,
     EngineRefused,
     ModelMissing,
     OutOfMemory,
     PromptTooLong,
+    TextTooLong,
+    Unsupported,
 )
 
 _SHOWN: Final = 200  # characters of a server's own words
@@ -24,9 +27,35 @@ _MISSING: Final = ("model_not_found", "no such model", "is pinned to")
 # vLLM (renderers/params.py and its predecessors) and LM Studio say the limit and, in other words from version to
 # version, the size. vLLM stops counting at the limit, so its newer words hold but a bound.
 _LIMIT: Final = re.compile(r"context length (?:is|of) (?:only )?(\d+) tokens")
-_EXACT: Final = re.compile(r"(\d+) in the messages|request has (\d+) input tokens|keep the first (\d+) tokens")
+_EXACT: Final = re.compile(
+    r"(\d+) in the messages|request has (\d+) input tokens|keep the first (\d+) tokens|"
+    r"requested (\d+) tokens in the input"
+)
 _AT_LEAST: Final = re.compile(r"contains at least (\d+) input tokens|You passed (\d+) input tokens")
+# llama.cpp, of a text to embed: it has to fit one batch.
+_TEXT_SIZES: Final = re.compile(r"input \((\d+) tokens\) is too large to process.*batch size: (\d+)")
 _MORE_THAN: Final = re.compile(r"upper bound for (\d+) input tokens|input length of (\d+) tokens \(at most")
+
+
+# What a server or its model cannot do, and OpenAI's name of what asked for it: llama.cpp, vLLM, Ollama.
+_UNABLE: Final = {
+    "does not support embeddings": "input",
+    "not support embedding": "input",
+    "does not support chat": "messages",
+    "does not support completions api": "prompt",
+    "does not support generate": "prompt",
+    "does not support tools": "tools",
+    "requires --jinja": "tools",
+    "--enable-auto-tool-choice": "tools",
+}
+# `transformers serve` of a field that it does not know, and OpenAI's own word for one.
+_UNEXPECTED: Final = re.compile(r"unexpected fields in the request: \{'(\w+)'")
+_UNSUPPORTED: Final = ("unsupported_parameter", "unsupported_value")
+# What a program may have asked for; other fields are our own.
+_CHOSEN: Final = (
+    "temperature", "top_p", "max_tokens", "stop", "seed", "presence_penalty", "frequency_penalty", "response_format",
+    "tools", "tool_choice",
+)  # fmt: skip
 
 
 class StillLoading(EngineFailed):
@@ -69,7 +98,7 @@ class Refusal:
         return cls(status, str(words)[:_SHOWN], error | {"message": str(words)})
 
 
-def error_of(refusal: Refusal, kind: ServerKind, model: str) -> EngineError:
+def error_of(refusal: Refusal, kind: ServerKind, model: str) -> ChatError:
     """The error for what the server said.
 
     Args:
@@ -80,6 +109,8 @@ def error_of(refusal: Refusal, kind: ServerKind, model: str) -> EngineError:
     said = f"{refusal.error.get('code')} {refusal.error.get('message', words)}".lower()
     if too_long := _too_long(refusal, engine):
         return too_long
+    if parameter := _parameter(refusal, said):
+        return Unsupported(parameter=parameter, model=model, engine=engine)
     if status in (401, 403):
         return EngineRefused(engine=engine, detail="it wants a key, or another one; set VLLM_API_KEY")
     if model and (any(sign in said for sign in _MISSING) or (status == 404 and "model" in said)):
@@ -96,11 +127,32 @@ def error_of(refusal: Refusal, kind: ServerKind, model: str) -> EngineError:
     return (EngineRefused if 400 <= status < 500 else EngineFailed)(engine=engine, detail=words)
 
 
-def _too_long(refusal: Refusal, engine: str) -> PromptTooLong | None:
+def embed_error_of(refusal: Refusal, kind: ServerKind, model: str) -> ChatError:
+    """The same, where vectors were asked for: a server without that path makes none."""
+    error = error_of(refusal, kind, model)
+    if refusal.status in (404, 405, 501) and not isinstance(error, ModelMissing):
+        return Unsupported(parameter="input", model=model, engine=kind.label)
+    return error
+
+
+def _parameter(refusal: Refusal, said: str) -> str | None:
+    """What of the request the server cannot honour, by OpenAI's name, where that is what it says."""
+    unexpected = _UNEXPECTED.search(said)
+    named = refusal.error.get("param") if refusal.error.get("code") in _UNSUPPORTED else unexpected and unexpected[1]
+    if named in _CHOSEN:
+        return str(named)
+    return next((parameter for sign, parameter in _UNABLE.items() if sign in said), None)
+
+
+def _too_long(refusal: Refusal, engine: str) -> PromptTooLong | TextTooLong | None:
     error = refusal.error
     if error.get("type") == "exceed_context_size_error" and "n_prompt_tokens" in error:  # llama.cpp
         return PromptTooLong(engine=engine, tokens=int(error["n_prompt_tokens"]), limit=int(error["n_ctx"]))
     words = str(error.get("message", ""))
+    if sizes := _TEXT_SIZES.search(words):
+        return PromptTooLong(engine=engine, tokens=int(sizes[1]), limit=int(sizes[2]))
+    if "input length exceeds" in words:
+        return TextTooLong(engine=engine)
     limit = _number(_LIMIT, words)
     if limit is None:
         return None

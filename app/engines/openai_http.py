@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from app.engines.openai_errors import Refusal, error_of
 from app.engines.openai_server import ServerKind
-from app.engines.openai_stream import texts_of
+from app.engines.openai_stream import says_something
 from app.errors import EngineFailed, EngineSilent, EngineUnreachable, StreamCut
 
 Json = Mapping[str, Any]
@@ -54,24 +54,27 @@ class OpenAIHttp:
             limit: seconds that the whole answer may take.
 
         Raises:
-            EngineUnreachable: nobody answers at the address within `limit`.
+            EngineUnreachable: nobody answers at the address.
+            EngineSilent: no answer within `limit`.
         """
         try:
             async with asyncio.timeout(limit):
                 response = await self._client.request(method, self.url + path, json=body)
-        except (httpx.TransportError, TimeoutError):
+        except TimeoutError:
+            raise EngineSilent(engine=kind.label, seconds=limit) from None
+        except httpx.TransportError:
             raise EngineUnreachable(engine=kind.label, url=self.url) from None
         if response.status_code == 200 and (found := _object(response.text)) is not None:
             return found
         return self._refusal(response.status_code, response.text)
 
     async def chunks(
-        self, body: Json, kind: ServerKind, *, model: str, first_limit: float, limit: float
+        self, path: str, body: Json, kind: ServerKind, *, model: str, first_limit: float, limit: float
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """The chunks of a streamed chat completion. Closing the generator closes the connection.
+        """The chunks of a streamed completion. Closing the generator closes the connection.
 
         Args:
-            body: the request.
+            path, body: the POST request.
             kind, model: named in errors.
             first_limit: seconds of silence before the first piece of text.
             limit: seconds of silence from then on.
@@ -82,7 +85,7 @@ class OpenAIHttp:
             StreamCut: the connection broke within the answer.
             EngineError: whatever `error_of` makes of another status than 200, or of an error in mid-stream.
         """
-        response = await self._begin(body, kind, first_limit)
+        response = await self._begin(path, body, kind, first_limit)
         try:
             if response.status_code != 200:
                 refusal = self._refusal(response.status_code, await _text(response, limit))
@@ -93,7 +96,7 @@ class OpenAIHttp:
                     if not event.data:
                         continue
                     chunk = self._chunk(event.data, kind, model)
-                    if any(texts_of(chunk)):
+                    if says_something(chunk):
                         silence = limit
                     yield chunk
         finally:
@@ -103,8 +106,8 @@ class OpenAIHttp:
         """Give back the connections."""
         await self._client.aclose()
 
-    async def _begin(self, body: Json, kind: ServerKind, limit: float) -> httpx.Response:
-        request = self._client.build_request("POST", f"{self.url}/v1/chat/completions", json=body)
+    async def _begin(self, path: str, body: Json, kind: ServerKind, limit: float) -> httpx.Response:
+        request = self._client.build_request("POST", self.url + path, json=body)
         try:
             async with asyncio.timeout(limit):
                 return await self._client.send(request, stream=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from app.engines.base import Delta
+from app.engines.stop_text import without_beginning_of
 
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
@@ -65,14 +66,6 @@ class ThinkSplitter:
         if closed:
             self._state = "closed"
         else:
-            reasoning, rest = _without_beginning_of(_CLOSE, reasoning)
+            reasoning, rest = without_beginning_of((_CLOSE,), reasoning)
         self._held = rest
         return [Delta(reasoning, "reasoning")] if reasoning else []
-
-
-def _without_beginning_of(tag: str, text: str) -> tuple[str, str]:
-    """`text` without the longest end that could be the beginning of `tag`, and that end."""
-    for size in range(min(len(tag) - 1, len(text)), 0, -1):
-        if tag.startswith(text[-size:]):
-            return text[:-size], text[-size:]
-    return text, ""

@@ -30,9 +30,10 @@ _OWNERS: Final[dict[Flavour, str]] = {
     "ollama": "library",
     "transformers": "Qwen",
 }
-# What `transformers serve` takes; anything else is a 422.
+# What `transformers serve` takes: OpenAI's fields, some of them without effect, and its own; anything else is a 422.
 _TRANSFORMERS_FIELDS: Final = {
-    "model", "messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "chat_template_kwargs",
+    "model", "messages", "prompt", "stream", "stream_options", "temperature", "top_p", "max_tokens", "stop", "seed",
+    "presence_penalty", "frequency_penalty", "response_format", "tools", "tool_choice", "chat_template_kwargs",
 }  # fmt: skip
 _PIECE: Final = 4  # characters of a reply in one chunk
 
@@ -43,6 +44,7 @@ class Answer:
 
     Attributes:
         text, reasoning: of the reply, sent some characters at a time.
+        calls: functions that it asks for after the text, by name and arguments; these are sent in pieces, too.
         finish: its finish_reason; None: the stream just ends.
         then: how the stream goes on after the text: to its end, with an `error`, with a `cut` connection, never.
         error: the data of an event in mid-stream.
@@ -53,6 +55,7 @@ class Answer:
 
     text: str = "Hello there."
     reasoning: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
     finish: str | None = "stop"
     then: Literal["end", "error", "cut", "freeze"] = "end"
     error: str = '{"error": {"message": "something inside failed", "code": 500}}'
@@ -71,6 +74,8 @@ class FakeOpenAI:
         key: that it wants; empty: none.
         context: its context length, in tokens.
         template: its chat template (llama.cpp tells it).
+        uses_tools: whether that knows functions (so does it tell this; without, they are dropped).
+        embeds: how many texts it embeds at once; 0: it embeds none.
         loading: how many requests find it loading (llama.cpp answers 503 to all).
     """
 
@@ -81,15 +86,21 @@ class FakeOpenAI:
         key: str = "",
         context: int = 4096,
         template: str = "",
+        uses_tools: bool = False,
+        embeds: int = 0,
         loading: int = 0,
     ) -> None:
         self.flavour = flavour
         self.models = models or ("gemma2-2b",)
         self.context = context
         self.template = template
+        self.uses_tools = uses_tools
+        self.embeds = embeds
         self.loading = loading
         self.key = key
         self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.counted: list[dict[str, Any]] = []
         self.cancelled = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -100,6 +111,9 @@ class FakeOpenAI:
                 Route("/v1/models", self._models),
                 Route("/tokenize", self._tokenize, methods=["POST"]),
                 Route("/v1/chat/completions", _Raw(self), methods=["POST"]),
+                Route("/v1/completions", _Raw(self), methods=["POST"]),
+                Route("/v1/embeddings", self._embeddings, methods=["POST"]),
+                Route("/openapi.json", self._openapi),
             ],
             exception_handlers={404: _no_such_path},
         )
@@ -134,7 +148,40 @@ class FakeOpenAI:
         if self.flavour != "llama.cpp":
             return await _no_such_path(None, None)
         settings = {"params": {}, "n_ctx": self.context}
-        return JSONResponse({"default_generation_settings": settings, "total_slots": 2, "chat_template": self.template})
+        return JSONResponse(
+            {
+                "default_generation_settings": settings,
+                "total_slots": 2,
+                "chat_template": self.template,
+                "chat_template_caps": {"supports_tools": self.uses_tools},
+            }
+        )
+
+    async def _openapi(self, _: Request) -> Response:
+        if self.flavour not in ("transformers", "vllm"):
+            return await _no_such_path(None, None)
+        own = ("/load_model", "/reset") if self.flavour == "transformers" else ("/tokenize",)
+        return JSONResponse({"paths": {path: {} for path in ("/v1/chat/completions", *own)}})
+
+    async def _embeddings(self, request: Request) -> Response:
+        """What llama.cpp answered, and what is on record of vLLM's refusal. Vectors come in any order."""
+        body = await request.json()
+        self.requests.append(body)
+        self.paths.append(request.url.path)
+        if self.flavour == "transformers":
+            return await _no_such_path(None, None)
+        if not self.embeds:
+            if self.flavour == "vllm":
+                return _refusal(400, "The model does not support Embeddings API", "BadRequestError")
+            words = "This server does not support embeddings. Start it with `--embeddings`"
+            return _refusal(501, words, "not_supported_error")
+        size = max(len(text.split()) for text in body["input"])
+        if size > self.context:
+            words = f"input ({size} tokens) is too large to process. increase the physical batch size"
+            return _refusal(500, f"{words} (current batch size: {self.context})", "server_error")
+        data = [{"index": n, "embedding": [float(n), float(len(text))]} for n, text in enumerate(body["input"])]
+        tokens = sum(len(text.split()) for text in body["input"])
+        return JSONResponse({"data": data[::-1][: self.embeds], "usage": {"prompt_tokens": tokens}})
 
     async def _models(self, _: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._entry(name) for name in self.models]})
@@ -149,6 +196,7 @@ class FakeOpenAI:
 
     async def _tokenize(self, request: Request) -> Response:
         body = await request.json()
+        self.counted.append(body)
         if self.flavour == "llama.cpp":
             return JSONResponse({"tokens": list(range(len(body["content"].split())))})
         if self.flavour == "vllm":
@@ -179,7 +227,30 @@ class FakeOpenAI:
                 progress = {"total": 12, "cache": 4, "processed": processed, "time_ms": 2 * max(processed - 4, 0)}
                 chunks.append(self._chunk({}, prompt_progress=progress))
         chunks += [self._chunk({reasoning_field: piece}) for piece in _pieces(answer.reasoning)]
-        return chunks + [self._chunk({"content": piece}) for piece in _pieces(answer.text)]
+        chunks += [self._chunk({"content": piece}) for piece in _pieces(answer.text)]
+        return chunks + self._calls(answer)
+
+    def _calls(self, answer: Answer) -> list[str]:
+        """The calls, each begun with its id and name; then their arguments, a piece of each in turn."""
+        parts = [
+            {"index": n, "id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": ""}}
+            for n, (name, _) in enumerate(answer.calls)
+        ]
+        pieces = [_pieces(arguments) for _, arguments in answer.calls]
+        for at in range(max(map(len, pieces), default=0)):
+            parts += [
+                {"index": n, "function": {"arguments": some[at]}} for n, some in enumerate(pieces) if at < len(some)
+            ]
+        return [self._chunk({"tool_calls": [part]}) for part in parts]
+
+    @staticmethod
+    def raw_of(chunk: str) -> str:
+        """A chunk as /v1/completions writes it; one without a choice stays as it is."""
+        if chunk == "[DONE]" or not (found := json.loads(chunk)).get("choices"):
+            return chunk
+        delta = found["choices"][0].pop("delta")
+        found["choices"][0]["text"] = delta.get("content") or ""
+        return json.dumps(found | {"object": "text_completion"}, ensure_ascii=False)
 
     def last_chunks_of(self, answer: Answer) -> list[str]:
         if answer.finish is None:
@@ -211,6 +282,7 @@ class _Raw:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await Request(scope, receive).json()
         self._fake.requests.append(body)
+        self._fake.paths.append(scope["path"])
         answer = self._fake.next_answer()
         refusal = self._fake.refusal_of(body)
         if isinstance(answer.body, str):
@@ -221,7 +293,7 @@ class _Raw:
             await refusal(scope, receive, send)
             return
         self._fake.idle.clear()
-        work = asyncio.ensure_future(self._stream(answer, send))
+        work = asyncio.ensure_future(self._stream(answer, send, raw="prompt" in body))
         gone = asyncio.ensure_future(receive())
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -232,12 +304,13 @@ class _Raw:
             await asyncio.wait({work, gone})
             self._fake.idle.set()
 
-    async def _stream(self, answer: Answer, send: Send) -> None:
+    async def _stream(self, answer: Answer, send: Send, *, raw: bool) -> None:
         if answer.hangs:
             await asyncio.Event().wait()
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for data in self._events(answer):
+            data = self._fake.raw_of(data) if raw else data
             await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
         if answer.then == "cut":
             return  # the server closes a connection whose answer has no end

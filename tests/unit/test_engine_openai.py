@@ -261,7 +261,7 @@ async def test_load_returns_when_the_server_has_loaded(llama: FakeOpenAI) -> Non
         ("llama.cpp", "llama.cpp", 2, 4096, True),
         ("lm-studio", "LM Studio", 1, None, None),
         ("ollama", "Ollama", 1, None, None),
-        ("transformers", "OpenAI-compatible server", 1, None, None),
+        ("transformers", "transformers serve", 1, None, None),
     ],
 )
 async def test_the_server_is_known_by_its_answers(
@@ -284,9 +284,24 @@ async def test_another_server_at_the_same_address_is_noticed(llama: FakeOpenAI) 
     assert engine.label == "vLLM"
 
 
-async def test_embedding_models_of_lm_studio_are_not_offered_for_chat() -> None:
-    async with FakeOpenAI("lm-studio", "gemma", "text-embedding-nomic") as server:
-        assert [model.name for model in await OpenAICompatibleEngine(server.url).models()] == ["gemma"]
+@pytest.mark.parametrize(
+    ("flavour", "name", "can"),
+    [
+        ("lm-studio", "gemma", (True, None)),
+        ("lm-studio", "text-embedding-nomic", (False, True)),
+        ("vllm", "BAAI/bge-m3", (False, True)),
+        ("vllm", "BAAI/bge-reranker-v2-m3", (False, True)),
+        ("vllm", "Qwen/Qwen3-Embedding-0.6B", (False, True)),
+        ("vllm", "Qwen/Qwen3-8B", (True, None)),
+        ("transformers", "Qwen/Qwen3-8B", (True, False)),
+    ],
+)
+async def test_a_models_name_tells_whether_it_chats_or_embeds(
+    flavour: Flavour, name: str, can: tuple[bool, bool | None]
+) -> None:
+    async with FakeOpenAI(flavour, name) as server:
+        (model,) = await OpenAICompatibleEngine(server.url).models()
+    assert (model.can_chat, model.can_embed) == can
 
 
 async def test_progress_is_estimated_once_the_models_speed_is_known(vllm: FakeOpenAI) -> None:

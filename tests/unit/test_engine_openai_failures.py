@@ -14,6 +14,7 @@ from app.engines.base import ChatMessage, CompletionRequest, Delta, Done, Engine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.openai_errors import PromptLargerThan, Refusal, error_of
 from app.engines.openai_http import OpenAIHttp
+from app.engines.openai_request import CHAT
 from app.engines.openai_server import LM_STUDIO, OLLAMA, OTHER, VLLM, ServerKind
 from app.engines.openai_stream import events_of
 from app.errors import (
@@ -233,7 +234,7 @@ async def test_where_nobody_counts_the_bound_is_all_that_is_known() -> None:
 async def recorded_events(scenario: str, kind: ServerKind) -> list[EngineEvent]:
     async with replay(scenario) as server:
         http = OpenAIHttp(server.url)
-        chunks = http.chunks({}, kind, model="gemma2:2b", first_limit=5, limit=5)
+        chunks = http.chunks(CHAT, {}, kind, model="gemma2:2b", first_limit=5, limit=5)
         async with aclosing(chunks), aclosing(events_of(chunks, kind)) as events:
             found: list[EngineEvent] = [event async for event in events]
         await http.close()

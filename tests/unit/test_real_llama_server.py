@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -13,14 +14,64 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.engines.base import ChatMessage, CompletionRequest, Delta, Done, EngineEvent, GenerationOptions, Reading
+from app.engines.base import (
+    ChatMessage,
+    CompletionRequest,
+    Delta,
+    Done,
+    EngineEvent,
+    GenerationOptions,
+    JsonFormat,
+    Reading,
+    ToolCall,
+    ToolCalls,
+)
 from app.engines.openai_compatible import OpenAICompatibleEngine
-from app.errors import EngineRefused, EngineUnreachable, PromptTooLong, StreamCut
+from app.errors import EngineRefused, EngineUnreachable, PromptTooLong, StreamCut, Unsupported
 from tests.servers import guide, guide_as_gguf, llama_server
 from tests.site import Program
 
 KEY = SecretStr("a-key-for-this-test")
 CONTEXT = 1024
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+        },
+    },
+}
+# As Qwen's and Hermes' models have it.
+WITH_TOOLS = """
+{%- if tools %}<|im_start|>system
+<tools>{% for tool in tools %}
+{{ tool | tojson }}{% endfor %}
+</tools>
+For each function call, return a json object within <tool_call></tool_call> tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message.role == "tool" %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% elif message.tool_calls %}<|im_start|>assistant
+{% for call in message.tool_calls %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{% endfor %}<|im_end|>
+{% else %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
 LONG = "how do i start a real model with ollama on this server, and where are its settings kept, " * 20
 
 
@@ -168,6 +219,129 @@ async def test_thinking_is_switched_in_the_models_template(gguf: Path) -> None:
             sizes[think] = end_of(await events_of(engine, asked)).usage.prompt_tokens or 0
         await engine.close()
     assert sizes[False] > sizes[True] > 0
+
+
+def with_options(asked: CompletionRequest, **options: object) -> CompletionRequest:
+    return replace(asked, options=replace(asked.options, **options))  # type: ignore[arg-type]
+
+
+async def test_a_reply_ends_before_a_stop_text_and_has_none_of_it(engine: OpenAICompatibleEngine) -> None:
+    asked = request("How do I start it?", max_tokens=40)
+    whole = text_of(await events_of(engine, asked))
+    stop = whole[len(whole) // 2 :][:6]
+    events = await events_of(engine, with_options(asked, stop=(stop, "no such text")))
+    assert (text_of(events), end_of(events).finish_reason) == (whole[: whole.index(stop)], "stop")
+
+
+async def test_a_seed_gives_the_same_reply_again_and_another_seed_another(engine: OpenAICompatibleEngine) -> None:
+    asked = with_options(request("Tell me anything.", max_tokens=40), temperature=2.0, top_p=1.0)
+    one, again, other = [text_of(await events_of(engine, with_options(asked, seed=n))) for n in (1, 1, 2)]
+    assert one == again != other
+
+
+async def test_penalties_are_taken(engine: OpenAICompatibleEngine) -> None:
+    plain = replace(request("make run make run make run", max_tokens=40), raw=True)
+    one = text_of(await events_of(engine, plain))
+    for penalty in ("presence_penalty", "frequency_penalty"):
+        assert text_of(await events_of(engine, with_options(plain, **{penalty: 2.0}))) != one
+
+
+async def test_json_is_by_the_schema(engine: OpenAICompatibleEngine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}, "sunny": {"type": "boolean"}},
+        "required": ["city", "sunny"],
+        "additionalProperties": False,
+    }
+    asked = with_options(request("How is the weather?", max_tokens=100), json=JsonFormat(schema, "weather"))
+    events = await events_of(engine, asked)
+    assert end_of(events).finish_reason == "stop"
+    found = json.loads(text_of(events))
+    assert found.keys() == {"city", "sunny"}
+    assert found["city"] in ("Paris", "Rome")
+
+
+async def test_any_json_object_begins_as_one(engine: OpenAICompatibleEngine) -> None:
+    asked = with_options(request("How is the weather?", max_tokens=20), json=JsonFormat())
+    assert text_of(await events_of(engine, asked)).lstrip().startswith("{")
+
+
+async def test_raw_text_is_read_without_the_template(server: Program, engine: OpenAICompatibleEngine) -> None:
+    await engine.models()
+    events = await events_of(engine, replace(request("How do I", max_tokens=8), raw=True))
+    assert text_of(events)
+    assert end_of(events).usage.prompt_tokens == await engine.count_tokens("guide", "How do I")
+    assert end_of(events).usage.reply_tokens == 8
+    assert any(isinstance(event, Reading) for event in events)
+
+
+async def test_raw_text_too_long_is_refused_with_its_exact_size(engine: OpenAICompatibleEngine) -> None:
+    await engine.models()
+    with pytest.raises(PromptTooLong) as refused:
+        await events_of(engine, replace(request(LONG * 5), raw=True))
+    assert refused.value.tokens == await engine.count_tokens("guide", LONG * 5)
+
+
+async def test_a_message_of_the_assistant_at_the_end_is_gone_on_with(engine: OpenAICompatibleEngine) -> None:
+    question = "How do I start it?"
+    whole = text_of(await events_of(engine, request(question)))
+    begun = " ".join(whole.split(" ")[:3])
+    events = await events_of(engine, request(question, begun))
+    assert begun + text_of(events) == whole
+    before = end_of(await events_of(engine, request(question))).usage.prompt_tokens or 0
+    assert (end_of(events).usage.prompt_tokens or 0) > before
+
+
+async def test_functions_that_the_template_would_drop_are_refused(engine: OpenAICompatibleEngine) -> None:
+    with pytest.raises(Unsupported) as refused:
+        await events_of(engine, with_options(request("Is it hot in Paris?"), tools=(WEATHER,)))
+    assert refused.value.facts["parameter"] == "tools"
+
+
+async def test_a_chat_server_refuses_to_embed(engine: OpenAICompatibleEngine) -> None:
+    with pytest.raises(Unsupported) as refused:
+        await engine.embed("guide", ["hello"], CONTEXT)
+    assert refused.value.facts["parameter"] == "input"
+
+
+async def test_functions_are_asked_for_by_a_model_whose_template_knows_them(gguf: Path) -> None:
+    """The guide knows no functions: a call is begun for it, and the server's grammar makes it go on with that."""
+    options = ("-c", "1024", "-np", "1", "--jinja", "--chat-template", WITH_TOOLS)
+    with llama_server(gguf, gguf.parent, *options) as program:
+        engine = OpenAICompatibleEngine(program.url)
+        assert [model.can_use_tools for model in await engine.models()] == [True]
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        asked = with_options(request("Is it hot in Paris?", "<tool_call>\n", max_tokens=100), tools=(WEATHER,))
+        for choice in ("required", named):
+            events = await events_of(engine, with_options(asked, tool_choice=choice))
+            (calls,) = [event.calls for event in events if isinstance(event, ToolCalls)]
+            assert {call.name for call in calls} == {"get_weather"}
+            assert {json.loads(call.arguments)["city"] for call in calls} <= {"Paris", "Rome"}
+            assert all(call.id for call in calls)
+        call = ToolCall("call_1", "get_weather", '{"city": "Paris"}')
+        told = (ChatMessage("assistant", "", (call,)), ChatMessage("tool", "22", (), "call_1", "get_weather"))
+        answered = replace(asked, messages=(asked.messages[0], *told))
+        events = await events_of(engine, answered)
+        assert text_of(events)
+        assert end_of(events).finish_reason == "stop"
+        await engine.close()
+
+
+async def test_vectors_are_made_by_a_server_started_for_that(gguf: Path) -> None:
+    options = ("-c", "512", "-np", "1", "-ub", "64", "--embeddings", "--pooling", "mean")
+    with llama_server(gguf, gguf.parent, *options) as program:
+        engine = OpenAICompatibleEngine(program.url)
+        await engine.models()
+        found = await engine.embed("guide", ["one text", "another text", "one text"], 512)
+        first, second, third = found.vectors
+        assert first == pytest.approx(third, abs=1e-3)
+        assert first != pytest.approx(second, abs=1e-3)
+        assert found.prompt_tokens
+        with pytest.raises(PromptTooLong) as refused:
+            await engine.embed("guide", [LONG], 512)
+        assert refused.value.limit == 64
+        assert refused.value.tokens > 64
+        await engine.close()
 
 
 async def test_leaving_in_mid_stream_frees_the_slot(endless: Program) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from app.engines.base import ChatMessage, CompletionRequest, Delta, Done, EngineEvent, GenerationOptions
 from app.engines.openai_compatible import OpenAICompatibleEngine
-from app.errors import ModelMissing
+from app.errors import ModelMissing, Unsupported
 from tests.servers import guide, transformers_serve
 
 
@@ -79,6 +80,38 @@ async def test_a_model_that_it_does_not_serve_is_missing(engine: OpenAICompatibl
     with pytest.raises(ModelMissing) as missing:
         await events_of(engine, request("someone/else", "Hello"))
     assert missing.value.facts["model"] == "someone/else"
+
+
+async def test_it_is_known_with_what_it_honours(engine: OpenAICompatibleEngine) -> None:
+    (model,) = await engine.models()
+    assert engine.label == "transformers serve"
+    assert engine.features == {"stop", "seed", "tools", "raw"}
+    assert (model.can_chat, model.can_embed, model.can_use_tools) == (True, False, None)
+
+
+async def test_a_reply_ends_before_a_stop_text_and_has_none_of_it(
+    engine: OpenAICompatibleEngine, served: tuple[str, str]
+) -> None:
+    asked = request(served[1], "How do I start it?")
+    whole = text_of(await events_of(engine, asked))
+    stop = whole[len(whole) // 2 :][:6]
+    events = await events_of(engine, replace(asked, options=replace(asked.options, stop=(stop,), seed=1)))
+    assert (text_of(events), end_of(events).finish_reason) == (whole[: whole.index(stop)], "stop")
+
+
+async def test_raw_text_is_read_without_the_template(engine: OpenAICompatibleEngine, served: tuple[str, str]) -> None:
+    asked = request(served[1], "How do I", max_tokens=8)
+    raw = await events_of(engine, replace(asked, raw=True))
+    assert text_of(raw)
+    chat = end_of(await events_of(engine, asked)).usage.prompt_tokens
+    assert 0 < (end_of(raw).usage.prompt_tokens or 0) < (chat or 0)
+
+
+async def test_what_it_would_do_otherwise_is_refused(engine: OpenAICompatibleEngine, served: tuple[str, str]) -> None:
+    with pytest.raises(Unsupported):
+        await events_of(engine, request(served[1], "Count.", "One, two,"))
+    with pytest.raises(Unsupported):
+        await engine.embed(served[1], ["hello"], 4096)
 
 
 async def test_it_answers_again_after_a_reader_has_left(
