@@ -26,7 +26,8 @@ from app.chat import Chat
 from app.engines.base import Embeddings, ModelInfo
 from app.errors import ChatError, Language, NotTaken
 
-_EVENTS: Final = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENT: Final = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+_EVENTS: Final = {"text/event-stream": {"schema": _EVENT}}
 _WORDS: Final = {
     400: "Something in the request cannot be honoured; `param` names it. `context_length_exceeded`: it does not fit.",
     401: "A key is wanted.",
