@@ -33,6 +33,8 @@ from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
 from app.page.headers import SecurityHeaders
 from app.page.html import local_html
+from app.page.login import by_cookie, by_sign_in
+from app.page.open_pages import OpenPages
 from app.page.owned import owned_routes
 from app.page.preferences import Preferences
 from app.page.small_bodies import SmallBodies
