@@ -186,12 +186,23 @@ async def _leaving(engine: str, site: str, text: str, *, stream: bool) -> float:
     return max(found)
 
 
+async def _check(site: str) -> None:
+    """Each token comes as an event of its own."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": f"count to {_TOKENS}"}], "stream": True}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        text = (await client.post(f"{site}/v1/chat/completions", json=body, timeout=60)).text
+    found = text.count('"content":" ')
+    if found != _TOKENS:
+        raise RuntimeError(f"{found} tokens came in place of {_TOKENS}")
+
+
 async def _measure(engine: str, site: Program) -> list[Figure]:
     url = site.url
+    await _check(url)
     await _together(url, "/v1/chat/completions", 1, _first_token)  # everything is loaded now
+    taken = await _idle_bytes(engine, site) / 1e6  # before other work has left memory to use again
     one, eight = 1e3 * await _added(engine, url, 1), 1e3 * await _added(engine, url, _CLIENTS)
     alone, many = await _speed(url, 1), await _speed(url, _CLIENTS)
-    taken = await _idle_bytes(engine, site) / 1e6
     before = 1e3 * await _leaving(engine, url, "wait", stream=True)
     whole = 1e3 * await _leaving(engine, url, "wait", stream=False)
     amid = 1e3 * await _leaving(engine, url, "begin", stream=True)
