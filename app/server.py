@@ -41,9 +41,15 @@ def serve(settings: Settings) -> None:
     import uvicorn
 
     from app.main import create_app
+    from app.page.login import providers
     from app.page.visitor import load_secret
     from app.runner import Runner
 
+    if settings.oauth and not providers():
+        _end(
+            f"AUTH={settings.auth} needs the variables of a provider, "
+            "such as OAUTH_GITHUB_CLIENT_ID and OAUTH_GITHUB_CLIENT_SECRET. The README has more, see Login"
+        )
     try:
         secret = settings.secret_key.get_secret_value() if settings.secret_key else load_secret(settings.data_dir)
     except OSError as problem:

@@ -95,12 +95,44 @@ def frame_sources(value: object) -> object:
     return " ".join(words)
 
 
+def ways_in(value: object) -> object:
+    """The ways to sign in that AUTH names, in one order and spelling; what is not one is left for the error to show."""
+    if not isinstance(value, str):
+        return value
+    words = {word.lower() for word in value.replace(",", " ").split()}
+    known = words <= {"off", "password", "oauth"} and (len(words) == 1 or "off" not in words)
+    return ",".join(sorted(words, reverse=True)) if known and words else value
+
+
 OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
 DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(database_url)]
 WebUrl = Annotated[str, BeforeValidator(web_url)]
 FrameSources = Annotated[str, BeforeValidator(frame_sources)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
+Auth = Annotated[Literal["off", "password", "oauth", "password,oauth"], BeforeValidator(ways_in)]
+
+# Parts of keys that are in guides and examples, without what is between their words.
+_KNOWN_SECRETS: Final = (
+    "changeme",
+    "changethis",
+    "replaceme",
+    "replacethis",
+    "yoursecret",
+    "yourkey",
+    "mysecret",
+    "secretkey",
+    "supersecret",
+    "topsecret",
+    "notsecret",
+    "insecure",
+    "placeholder",
+    "password",
+    "default",
+    "example",
+    "chainlit",
+)
+_FEWEST_SIGNS: Final = 8
 
 
 def _names(*names: str) -> AliasChoices:
@@ -131,13 +163,42 @@ class Settings(BaseSettings):
     )
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     secret_key: SecretStr | None = Field(
-        None, description="Signs the page's cookies, at least 32 characters. Made and kept in DATA_DIR if absent."
+        None,
+        description="Signs the page's cookies, at least 32 random characters. Made and kept in DATA_DIR if absent. "
+        "Several servers on one database need the same.",
     )
 
     frame_ancestors: FrameSources = Field(
         "'self'",
         description="Pages that may show this one in a frame: `'self'`, `'none'`, or addresses such as "
         "`https://portal.example.org`.",
+    )
+
+    # Who may come in
+    auth: Auth = Field(
+        "off",
+        description="Who may use the page. `off`: everybody, each browser with conversations of its own. `password`, "
+        "`oauth` or `password,oauth`: who has signed in.",
+    )
+    signup: bool = Field(False, description="With AUTH=password: people may make accounts themselves.")
+    oauth_allowed: str = Field(
+        "",
+        description="With AUTH=oauth: who may come in, by name or e-mail at the provider, or by the e-mail's domain: "
+        "`ann,bob@example.org,@example.com`. Empty: everybody whom the provider lets in.",
+    )
+    session_days: int = Field(30, ge=1, le=3650, description="Days until one has to sign in again.")
+    password_min: int = Field(10, ge=10, le=128, description="Characters that a password needs.")
+    login_tries: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Sign-ins that may be tried for one name from one address, see LOGIN_TRIES_SECONDS.",
+    )
+    login_tries_seconds: int = Field(300, ge=1, le=86_400, description="Seconds in which they are counted.")
+    link_days: int = Field(7, ge=1, le=365, description="Days in which a personal link can be opened.")
+    max_links: int = Field(10, ge=1, le=1000, description="Personal links that a visitor may have at once.")
+    max_devices: int = Field(
+        20, ge=1, le=1000, description="Browsers that may show one visitor's conversations by a link."
     )
 
     # Which model answers
@@ -226,6 +287,23 @@ class Settings(BaseSettings):
         60, ge=0, le=86_400, description="A reply is stopped when its reader is away this long."
     )
 
+    # What is kept, and how long
+    history_days: int = Field(
+        0, ge=0, le=36_500, description="Conversations unused for so many days are deleted; 0: kept for ever."
+    )
+    history_max_mb: int = Field(
+        2048,
+        ge=0,
+        le=100_000_000,
+        description="MiB that the conversations of all may take; beyond it those unused longest are deleted. 0: any.",
+    )
+    request_log_days: int = Field(
+        30, ge=0, le=36_500, description="Days for which the figures of each reply are kept; 0: for ever."
+    )
+    import_max_mb: int = Field(
+        64, ge=1, le=1024, description="Largest file of conversations that a visitor may bring along, in MiB."
+    )
+
     tiktoken_cache_dir: Path | None = Field(
         None, description="Folder with tiktoken's table; token counts are estimated from bytes without it."
     )
@@ -254,9 +332,26 @@ class Settings(BaseSettings):
     def _secret_is_one(self) -> Settings:
         if self.secret_key is not None:
             secret = self.secret_key.get_secret_value()
-            if len(secret) < 32 or "changeme" in secret.lower():
+            words = re.sub(r"[\W_]", "", secret.lower())
+            known = any(part in words for part in _KNOWN_SECRETS)
+            if len(secret.encode()) < 32 or len(set(secret)) < _FEWEST_SIGNS or known:
                 raise ValueError("SECRET_KEY is not allowed: it takes at least 32 random characters")
         return self
+
+    @property
+    def passwords(self) -> bool:
+        """Whether people sign in with a name and a password."""
+        return "password" in self.auth
+
+    @property
+    def oauth(self) -> bool:
+        """Whether people sign in with a provider."""
+        return "oauth" in self.auth
+
+    @property
+    def oauth_names(self) -> frozenset[str]:
+        """The names and domains of OAUTH_ALLOWED; empty: everybody."""
+        return frozenset(word.lower() for word in self.oauth_allowed.replace(",", " ").split())
 
     @property
     def ollama_models(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ def table() -> str:
         default = (
             ""
             if field.default in (None, "")
-            else f"`{str(field.default).lower() if field.default is True else field.default}`"
+            else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
         )
         also = f" Also: {', '.join(f'`{other}`' for other in others)}." if others else ""
         rows.append(f"| `{first}` | {default} | {field.description}{also} |")

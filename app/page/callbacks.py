@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import chainlit as cl
@@ -24,7 +24,6 @@ from app.page.preferences import Preferences
 from app.page.sockets import connect
 from app.page.texts import language_of, starters
 from app.page.visit import Visit
-from app.page.visitor import visitor_from_headers
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,8 @@ log = logging.getLogger(__name__)
 _VISIT: Final = "_chainlit_ollama_visit"
 # While the server ends, running replies are stored this often, in seconds.
 _CHECKPOINT: Final = 3.0
+# Longest wait for replies to be stored after they were stopped, in seconds.
+_STOP_WAIT: Final = 3.0
 
 
 class Page:
@@ -63,7 +64,6 @@ class Page:
     def register(self) -> None:
         """Tell Chainlit what to call."""
         code = config.code
-        code.header_auth_callback = wrap_user_function(visitor_from_headers)
         code.data_layer = lambda: self._store
         code.set_starters = wrap_user_function(self._starters)
         code.on_chat_start = wrap_user_function(self._on_chat_start)
@@ -104,11 +104,25 @@ class Page:
 
     async def close(self) -> None:
         """Stop what is being written, and wait until it is stored."""
-        tasks = [visit.answering for visit in _visits() if visit.answering is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=3)
+        await _stop(_visits())
+
+    async def stop_replies(self, identifier: str) -> None:
+        """The same, for one visitor."""
+        await _stop([visit for visit in _visits() if _visitor(visit) == identifier])
+
+    def answering(self) -> set[str]:
+        """The ids of the threads in which a reply is being written."""
+        return {visit.session.thread_id for visit in _visits() if visit.answering is not None}
+
+    def present(self) -> set[str]:
+        """The identifiers of the visitors whose page is open."""
+        return {_visitor(visit) for visit in _visits()}
+
+    def end(self, session: WebsocketSession) -> None:
+        """Stop what is being written for a page whose visitor may read it no more."""
+        visit = _visit_of(session)
+        if visit is not None:
+            visit.stop()
 
     async def _visit(self, session: WebsocketSession) -> Visit:
         """The visit of a session, with what its visitor has set before."""
@@ -228,6 +242,20 @@ async def _stoppable(visit: Visit, work: Coroutine[Any, Any, None]) -> None:
         await work
     finally:
         await visit.emitter.task_end()
+
+
+async def _stop(visits: Iterable[Visit]) -> None:
+    """Stop the replies that are being written there, and wait until they are stored."""
+    tasks = [visit.answering for visit in visits if visit.answering is not None]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_STOP_WAIT)
+
+
+def _visitor(visit: Visit) -> str:
+    user = visit.session.user
+    return user.identifier if user is not None else ""
 
 
 def _visit_of(session: object) -> Visit | None:

@@ -16,12 +16,12 @@ from chainlit.types import Feedback, PageInfo, PaginatedResponse, Pagination, Th
 from chainlit.user import PersistedUser, User
 from fastapi import HTTPException
 
-from app.page.steps import TOKENS
 from app.page.stored import conversation_dict, element_dict, element_of, step_of, thread_dict
 from app.storage.problems import DatabaseAway
 from app.storage.records import ThreadDeleted, Visitor
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
+from app.transcript import TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +71,21 @@ async def _nothing() -> None:
 class ChatDataLayer(BaseDataLayer):
     """What Chainlit asks of a data layer, and what our page asks besides.
 
+    Args:
+        threads: the conversations.
+        visitors: who has them.
+        login: visitors are made by signing in only: a token of somebody who was removed makes nobody anew.
+
     Attributes:
         failed_writes: how many writes have failed since the start.
         on_write_failed: awaited after each of them, in the context of the page or the request that wrote. What comes
             too late for a conversation that its visitor has deleted is no failure.
     """
 
-    def __init__(self, threads: Threads, visitors: Visitors) -> None:
+    def __init__(self, threads: Threads, visitors: Visitors, *, login: bool = False) -> None:
         self._threads = threads
         self._visitors = visitors
+        self._login = login
         self.failed_writes = 0
         self.on_write_failed: Callable[[], Awaitable[None]] = _nothing
 
@@ -87,8 +93,11 @@ class ChatDataLayer(BaseDataLayer):
         visitor = await self._visitors.get(identifier)
         return _user(visitor) if visitor else None
 
-    @_write(reported=True)
     async def create_user(self, user: User) -> PersistedUser | None:
+        return await (self.get_user(user.identifier) if self._login else self._add_user(user))
+
+    @_write(reported=True)
+    async def _add_user(self, user: User) -> PersistedUser | None:
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:

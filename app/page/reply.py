@@ -16,9 +16,10 @@ from chainlit.utils import utc_now
 from app.chat import ChatTurn, Event, Waiting
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
-from app.page.steps import LEFT_OUT, NOTICE, TOKENS, answer_step, new_id, reasoning_step
+from app.page.steps import answer_step, new_id, reasoning_step
 from app.page.stream import GatheredStream
 from app.page.texts import text
+from app.transcript import LEFT_OUT, MODEL, NOTICE, TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ class ReplyView:
         return {
             TOKENS: turn.answer.tokens if turn.answer else {},
             LEFT_OUT: turn.left_out,
-            "model": turn.model.id if turn.model else None,
+            MODEL: turn.model.id if turn.model else None,
             "finish_reason": turn.finish_reason,
             "metrics": turn.metrics.as_dict() if turn.metrics else None,
         }

@@ -5,20 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
 from app.history import SessionHistory, StoredMessage, Turn
-
-# Where a step's metadata holds what is ours.
-TOKENS: Final = "tokens"
-LEFT_OUT: Final = "left_out"
-NOTICE: Final = "notice"
-
-ANSWER_TYPE: Final = "assistant_message"
-QUESTION_TYPE: Final = "user_message"
+from app.transcript import ANSWER_TYPE, LEFT_OUT, QUESTION_TYPE, REASONING_TYPE, TOKENS, is_answer
 
 
 def new_id() -> str:
@@ -33,7 +26,7 @@ def answer_step(thread_id: str, step_id: str, author: str) -> StepDict:
 
 def reasoning_step(thread_id: str, step_id: str, name: str) -> StepDict:
     """An empty reasoning step, folded."""
-    step = _step(thread_id, step_id, "llm", name)
+    step = _step(thread_id, step_id, REASONING_TYPE, name)
     step["showInput"] = False
     step["defaultOpen"] = False
     return step
@@ -87,7 +80,7 @@ def conversation_of(thread_id: str, steps: Iterable[Mapping[str, Any]]) -> tuple
             shown.append(TurnSteps(message.id))
         elif turns:
             shown[-1].replies.append(message.id)
-            if step["type"] == ANSWER_TYPE and not step.get("isError") and not metadata.get(NOTICE) and message.text:
+            if is_answer(step["type"], message.text, metadata, is_error=bool(step.get("isError"))):
                 turns[-1].answer = message
                 left_out = int(metadata.get(LEFT_OUT) or 0)
     history = SessionHistory(thread_id, turns)

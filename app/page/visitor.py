@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,8 @@ COOKIE: Final = "visitor"
 _YEAR: Final = 365 * 24 * 3600
 _BYTES: Final = 32  # 256 bits
 _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-_STATIC: Final = ("/public/", "/assets/", "/favicon", "/logo")
+# What is the same for everybody.
+STATIC: Final = ("/public/", "/assets/", "/favicon", "/logo")
 _SECRET_FILE: Final = "secret.key"
 
 
@@ -34,10 +35,25 @@ def visitor_of(cookie: str) -> str:
     return "anon-" + sha256(cookie.encode("ascii")).hexdigest()
 
 
-async def visitor_from_headers(headers: Mapping[str, str]) -> User | None:
-    """Chainlit's `header_auth_callback`: whose cookie this is, or None where VisitorCookie was not in the way."""
-    cookie = cookie_of(headers.get("cookie"))
-    return User(identifier=visitor_of(cookie), display_name="") if cookie else None
+def own_name(cookie: str | None) -> str | None:
+    """What a browser's cookie leads to; None if it is not of the form that we make."""
+    return visitor_of(cookie) if cookie is not None and _VALUE.fullmatch(cookie) else None
+
+
+def visitor_from_headers(
+    leads_to: Callable[[str], Awaitable[str]],
+) -> Callable[[Mapping[str, str]], Awaitable[User | None]]:
+    """Chainlit's `header_auth_callback`: whose history a browser shows; None where VisitorCookie was not in the way.
+
+    Args:
+        leads_to: from what the browser's own cookie leads to to the visitor whose history that is.
+    """
+
+    async def visitor(headers: Mapping[str, str]) -> User | None:
+        cookie = cookie_of(headers.get("cookie"))
+        return User(identifier=await leads_to(visitor_of(cookie)), display_name="") if cookie else None
+
+    return visitor
 
 
 class VisitorCookie:
@@ -51,7 +67,7 @@ class VisitorCookie:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_STATIC) or scope["path"].startswith("/ws/"):
+        if scope["type"] != "http" or scope["path"].startswith(STATIC) or scope["path"].startswith("/ws/"):
             await self._app(scope, receive, send)
             return
         sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")

@@ -14,6 +14,8 @@ from app.storage.texts import folded
 
 # An execution option: what follows writes.
 WRITES: Final = "writes"
+# An execution option: there is no transaction around what follows.
+ALONE: Final = "alone"
 # How long SQLite waits for a lock that another process holds; migrations of a large database may hold it long.
 _BUSY_SECONDS: Final = 5
 _MIGRATION_BUSY_SECONDS: Final = 60
@@ -49,6 +51,10 @@ def make_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
     engine = create_async_engine(url, **options)
     busy = _MIGRATION_BUSY_SECONDS if migrating else _BUSY_SECONDS
     pragmas = (
+        # Of a file that is made now; another one takes it over with its next VACUUM.
+        "auto_vacuum=INCREMENTAL",
+        # What a visitor deletes is gone from the file too, however SQLite was built.
+        "secure_delete=ON",
         f"busy_timeout={1000 * busy}",
         "synchronous=NORMAL",
         f"foreign_keys={'OFF' if migrating else 'ON'}",
@@ -100,8 +106,9 @@ def _use_wal(cursor: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and asks for the write lock later is refused at once, whatever the busy timeout,
     # when another process has written in between: https://www.sqlite.org/lang_transaction.html
-    writes = connection.get_execution_options().get(WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(ALONE, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITES, False) else "BEGIN")
 
 
 def _leave_out_values(context: ExceptionContext) -> None:

@@ -9,14 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.connect import WRITES, make_engine, make_private
+from app.storage.connect import ALONE, WRITES, make_engine, make_private
 from app.storage.migrate import migrate
 from app.storage.problems import DatabaseAway, DatabaseRefused, is_away, reason
 
-_FILE: Final = "chat.db"
+FILE: Final = "chat.db"
 
 
 class Database:
@@ -39,7 +40,7 @@ class Database:
     @classmethod
     def in_folder(cls, folder: Path) -> Database:
         """SQLite in a folder, which must exist when the database is opened."""
-        return cls(f"sqlite+aiosqlite:///{(folder / _FILE).absolute()}")
+        return cls(f"sqlite+aiosqlite:///{(folder / FILE).absolute()}")
 
     async def open(self) -> None:
         """Bring the tables up to date, unless that is done.
@@ -97,6 +98,48 @@ class Database:
                 await connection.execution_options(**{WRITES: True})
                 async with connection.begin():
                     yield connection
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of SQLite for what cannot be done in a transaction, such as VACUUM; nobody in this process
+        writes meanwhile.
+
+        Raises:
+            DatabaseAway: it is out of reach.
+        """
+        async with self._writing, self._connected() as connection:
+            await connection.execution_options(**{ALONE: True})
+            yield connection
+
+    @asynccontextmanager
+    async def first_of_replicas(self, lock: int) -> AsyncIterator[bool]:
+        """Whether no other replica on this PostgreSQL is at the same work; none begins it until the context is left.
+
+        SQLite has one process, so that is always so.
+
+        Args:
+            lock: names the work.
+
+        Raises:
+            DatabaseAway: it is out of reach.
+        """
+        async with self._connected() as connection:
+            if self._kind != "postgresql":
+                await connection.close()
+                yield True
+                return
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            ours = bool((await connection.execute(select(func.pg_try_advisory_lock(lock)))).scalar())
+            try:
+                yield ours
+            finally:
+                if ours:
+                    await connection.execute(select(func.pg_advisory_unlock(lock)))
+
+    @property
+    def kind(self) -> str:
+        """SQLAlchemy's name of it: sqlite or postgresql."""
+        return self._kind
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:

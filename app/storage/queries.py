@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,7 +32,18 @@ async def first_row(connection: AsyncConnection, query: Select[Any]) -> RowMappi
 
 def owned_threads() -> Select[Any]:
     """Threads with their owners' identifiers, for `thread_of`."""
-    return select(threads, users.c.identifier.label("visitor")).join(users, threads.c.user_id == users.c.id)
+    columns = [column for column in threads.c if column.name != "moved_from"]
+    return select(*columns, users.c.identifier.label("visitor")).join(users, threads.c.user_id == users.c.id)
+
+
+def may_write(user_id: str) -> ColumnElement[bool]:
+    """Whether a thread is written by that visitor: its own, or one that was until it was taken along to another."""
+    return or_(threads.c.user_id == user_id, threads.c.moved_from == user_id)
+
+
+def written_by(user_id: str, thread_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the thread of that id is written by that visitor."""
+    return exists().where(threads.c.id == thread_id, may_write(user_id))
 
 
 def thread_of(row: RowMapping) -> Thread:

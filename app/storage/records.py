@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 Json = dict[str, Any]
+
+# Where a thread's metadata holds the id that it had where it was exported.
+ORIGIN: Final = "imported_from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Thumb:
     step_id: str
     value: int
     comment: str | None
+    created_at: str
 
 
 @dataclass(frozen=True, slots=True)

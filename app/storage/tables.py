@@ -117,6 +117,8 @@ threads = Table(
     Column("tags", JSON(none_as_null=True)),
     Column("created_at", Word(40), nullable=False),
     Column("updated_at", Word(40), nullable=False),
+    # Whose it was before it came to this visitor: a reply that was being written then may still be on its way.
+    Column("moved_from", Word(36)),
     Index("threads_by_user", "user_id", "updated_at"),
 )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, or_, select, update
+from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
@@ -17,11 +17,13 @@ from app.storage.queries import (
     first_row,
     from_cursor,
     insert_new,
+    may_write,
     owned_threads,
     says,
     thread_of,
     to_cursor,
     upsert,
+    written_by,
 )
 from app.storage.records import Conversation, Element, Json, Step, ThreadDeleted, ThreadPage, Thumb
 from app.storage.tables import deleted_threads, elements, feedback, steps, threads, users
@@ -41,7 +43,8 @@ class Threads:
     """The conversations of all visitors.
 
     What takes a `user_id` writes for that visitor alone, and raises PermissionError where the thread, the step or the
-    element is another's. What takes none does not ask whose the thread is: its callers have, see `author`.
+    element is another's; one that was the visitor's, see `move`, is not. What takes none does not ask whose the thread
+    is: its callers have, see `author`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -68,9 +71,16 @@ class Threads:
             said = tuple(Step(**fields_of(step)) for step in await all_rows(connection, ordered))
             ordered = select(elements).where(elements.c.thread_id == thread_id).order_by(elements.c.position)
             shown = tuple(Element(**fields_of(element)) for element in await all_rows(connection, ordered))
-            columns = (feedback.c.id, feedback.c.step_id, feedback.c.value, feedback.c.comment)
+            columns = (feedback.c[field.name] for field in fields(Thumb))
             given = await all_rows(connection, select(*columns).where(feedback.c.thread_id == thread_id))
         return Conversation(thread_of(row), said, shown, {thumb["step_id"]: Thumb(**thumb) for thumb in given})
+
+    async def ids(self, user_id: str) -> Sequence[str]:
+        """All of a visitor's threads, the one that was begun first first."""
+        query = select(threads.c.id).where(threads.c.user_id == user_id).order_by(threads.c.created_at, threads.c.id)
+        async with self._database.read() as connection:
+            found: Sequence[str] = (await connection.execute(query)).scalars().all()
+        return found
 
     async def list(
         self,
@@ -108,6 +118,25 @@ class Threads:
         following = to_cursor(rows[first - 1]) if len(rows) > first else None
         return ThreadPage(tuple(thread_of(row) for row in rows[:first]), following)
 
+    async def count(self, user_id: str) -> int:
+        """How many conversations a visitor has."""
+        query = select(func.count()).select_from(threads).where(threads.c.user_id == user_id)
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def move(self, user_id: str, to_user_id: str) -> int:
+        """All conversations of a visitor become another's.
+
+        A reply that is being written in one of them meanwhile goes on, and is stored with it.
+
+        Returns:
+            How many those were.
+        """
+        own = update(threads).where(threads.c.user_id == user_id)
+        async with self._database.write() as connection:
+            moved = await connection.execute(own.values(user_id=to_user_id, moved_from=user_id))
+        return moved.rowcount
+
     async def save(
         self,
         thread_id: str,
@@ -131,7 +160,7 @@ class Threads:
         """
         wanted = threads.c.id == thread_id
         if user_id is not None:
-            wanted = and_(wanted, threads.c.user_id == user_id)
+            wanted = and_(wanted, may_write(user_id))
         async with self._database.write() as connection:
             if user_id is not None and make:
                 await _claim(connection, thread_id, user_id)
@@ -178,8 +207,7 @@ class Threads:
 
     async def save_step_metadata(self, step_id: str, metadata: Mapping[str, Any], user_id: str) -> None:
         """Merge into a step's metadata, key by key; nothing happens if the visitor has no such step."""
-        own = select(threads.c.id).where(threads.c.user_id == user_id)
-        query = select(steps.c.metadata).where(steps.c.id == step_id, steps.c.thread_id.in_(own))
+        query = select(steps.c.metadata).where(steps.c.id == step_id, written_by(user_id, steps.c.thread_id))
         async with self._database.write() as connection:
             known = await first_row(connection, query.with_for_update())
             if known is not None:
@@ -188,13 +216,12 @@ class Threads:
 
     async def delete_step(self, step_id: str, user_id: str) -> None:
         """Delete a step with its elements and feedback; nothing happens if the visitor has no such step."""
-        own = select(threads.c.id).where(threads.c.user_id == user_id)
+        shown = elements.c.step_id == step_id, written_by(user_id, elements.c.thread_id)
+        said = steps.c.id == step_id, written_by(user_id, steps.c.thread_id)
         async with self._database.write() as connection:
             await connection.execute(_thread_of_step(step_id))
-            await connection.execute(
-                delete(elements).where(elements.c.step_id == step_id, elements.c.thread_id.in_(own))
-            )
-            await connection.execute(delete(steps).where(steps.c.id == step_id, steps.c.thread_id.in_(own)))
+            await connection.execute(delete(elements).where(*shown))
+            await connection.execute(delete(steps).where(*said))
 
     async def save_element(self, element: Element, user_id: str) -> None:
         """Store an element, or its new state.
@@ -221,9 +248,9 @@ class Threads:
 
     async def delete_element(self, thread_id: str, element_id: str, user_id: str) -> None:
         """Delete an element of that thread; nothing happens if the visitor has no such element there."""
-        own = select(threads.c.id).where(threads.c.user_id == user_id, threads.c.id == thread_id)
+        there = elements.c.id == element_id, elements.c.thread_id == thread_id
         async with self._database.write() as connection:
-            await connection.execute(delete(elements).where(elements.c.id == element_id, elements.c.thread_id.in_(own)))
+            await connection.execute(delete(elements).where(*there, written_by(user_id, elements.c.thread_id)))
 
     async def step_author(self, step_id: str) -> str:
         """The identifier of the visitor who has the step; empty if there is no such step."""
@@ -246,8 +273,8 @@ class Threads:
             thread_id = (await connection.execute(_thread_of_step(step_id))).scalar()
             if thread_id is None:
                 raise LookupError("the message is not there")
-            thumb = Thumb(str(uuid.uuid4()), step_id, value, storable(comment))
-            row = asdict(thumb) | {"thread_id": thread_id, "created_at": now()}
+            thumb = Thumb(str(uuid.uuid4()), step_id, value, storable(comment), now())
+            row = asdict(thumb) | {"thread_id": thread_id}
             statement = upsert(connection, feedback).values(**row)
             await connection.execute(statement.on_conflict_do_update(index_elements=["step_id"], set_=row))
         return thumb.id
@@ -267,9 +294,9 @@ def _thread_of_step(step_id: str) -> Select[tuple[str]]:
 
 async def _claim(connection: AsyncConnection, thread_id: str, user_id: str) -> None:
     """See that the thread is there and the visitor's, and keep other processes from changing it meanwhile."""
-    query = select(threads.c.user_id).where(threads.c.id == thread_id).with_for_update()
-    owner = (await connection.execute(query)).scalar()
-    if owner is None:
+    query = select(threads.c.user_id, threads.c.moved_from).where(threads.c.id == thread_id).with_for_update()
+    known = (await connection.execute(query)).first()
+    if known is None:
         if await first_row(connection, select(deleted_threads.c.id).where(deleted_threads.c.id == thread_id)):
             raise ThreadDeleted("the conversation was deleted")
         at = now()
@@ -277,6 +304,6 @@ async def _claim(connection: AsyncConnection, thread_id: str, user_id: str) -> N
         if await insert_new(connection, threads, "id", row):
             return
         # Another process was quicker, with a message of the same conversation.
-        owner = (await connection.execute(query)).scalar()
-    if owner != user_id:
+        known = (await connection.execute(query)).first()
+    if known is None or user_id not in known:
         raise PermissionError("the conversation is another visitor's")

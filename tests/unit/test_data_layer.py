@@ -22,6 +22,7 @@ from fastapi import HTTPException
 from app.page.data_layer import ChatDataLayer
 from app.page.steps import answer_step, conversation_of, new_id, reasoning_step
 from app.storage.database import Database
+from app.storage.tables import metadata
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 
@@ -281,8 +282,8 @@ GONE = r"no such table|relation \"\w+\" does not exist"
 
 async def break_the_database(database: Database) -> None:
     async with database.write() as connection:
-        for table in ("feedback", "elements", "steps", "threads", "users"):
-            await connection.exec_driver_sql(f"DROP TABLE {table}")
+        for table in reversed(metadata.sorted_tables):
+            await connection.exec_driver_sql(f"DROP TABLE {table.name}")
 
 
 async def test_a_write_that_fails_is_logged_counted_and_told(

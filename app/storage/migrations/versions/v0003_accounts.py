@@ -13,6 +13,7 @@ down_revision = "0002"
 
 def upgrade() -> None:
     op.add_column("users", Column("token_version", Integer, nullable=False, server_default="0"))
+    op.add_column("threads", Column("moved_from", word(36)))
     op.create_table(
         "accounts",
         Column("user_id", word(36), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),

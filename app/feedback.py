@@ -1,0 +1,149 @@
+"""Write what visitors think of replies as JSON lines, one for each thumb, for training:
+
+python -m app.feedback --since 2026-11-01 --output feedback.jsonl
+
+Each line has the question (`prompt`), the `messages` before it as OpenAI's API names them, the `reply`, the `thumb` (up
+or down), the `comment` (null if there is none), the `model` and the `time`. Nothing tells who the visitor is, but for
+what the visitor wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.settings import SettingsError, read_settings
+from app.storage.database import FILE, Database
+from app.storage.problems import DatabaseAway, DatabaseRefused, reason
+from app.storage.records import Step, Thumb
+from app.storage.thumbs import thumbs_with_steps
+from app.transcript import MODEL, QUESTION_TYPE, is_answer
+
+
+def line_of(thumb: Thumb, steps: Iterable[Step]) -> dict[str, Any] | None:
+    """What is written of a thumb; None if it was given to something that no model has said.
+
+    Args:
+        thumb: up or down.
+        steps: of its conversation up to the one that it was given to, which is the last.
+    """
+    messages: list[dict[str, str]] = []
+    question: str | None = None
+    answer: Step | None = None
+    last: Step | None = None
+    for last in steps:
+        if last.type == QUESTION_TYPE:
+            if question is not None and answer is not None:
+                messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer.output}]
+            question, answer = last.output, None
+        elif is_answer(last.type, last.output, last.metadata, is_error=last.is_error):
+            answer = last
+    if question is None or answer is None or answer is not last:
+        return None
+    return {
+        "prompt": question,
+        "messages": messages,
+        "reply": answer.output,
+        "thumb": "up" if thumb.value else "down",
+        "comment": thumb.comment or None,
+        "model": answer.metadata.get(MODEL),
+        "time": thumb.created_at,
+    }
+
+
+async def write(database: Database, since: str, out: TextIO) -> int:
+    """Write the lines; returns how many.
+
+    Raises:
+        DatabaseAway, DatabaseRefused: the database cannot be used.
+        OSError: what is written to takes nothing.
+    """
+    written = 0
+    async with aclosing(thumbs_with_steps(database, since)) as found:
+        async for thumb, steps in found:
+            line = line_of(thumb, steps)
+            if line is not None:
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+                written += 1
+    out.flush()
+    return written
+
+
+async def _write(database: Database, since: str, out: TextIO) -> int:
+    try:
+        await database.open()
+        return await write(database, since, out)
+    finally:
+        await database.close()
+
+
+def _moment(text: str) -> str:
+    """A date or a time, UTC where it does not say otherwise, as the database has it."""
+    at = datetime.fromisoformat(text)
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return at.isoformat(timespec="microseconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 written, 1 not written, 2 an argument or a setting is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app.feedback",
+        description="Write what visitors think of replies as JSON lines. The database is that of the settings.",
+    )
+    parser.add_argument("--since", type=_moment, default="", metavar="DATE", help="thumbs given since, as 2026-11-01")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file, not to the terminal")
+    options = parser.parse_args(arguments)
+    try:
+        settings = read_settings()
+    except SettingsError as problem:
+        return _failed(str(problem), 2)
+    url = settings.database_url
+    file = settings.data_dir / FILE
+    if url is None and not file.is_file():
+        return _failed(f"there is no database yet: {file}")
+    database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
+    output: Path | None = options.output
+    # Half a file must not be taken for a whole one.
+    part = output.with_name(output.name + ".part") if output else None
+    try:
+        with ExitStack() as stack:
+            out = stack.enter_context(part.open("w", encoding="utf-8")) if part else sys.stdout
+            count = asyncio.run(_write(database, options.since, out))
+        if part and output:
+            os.replace(part, output)
+    except BrokenPipeError:
+        # Whoever read has enough. Python would complain once more when it closes the terminal's stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (DatabaseAway, DatabaseRefused) as problem:
+        return _failed(f"the database cannot be used ({problem})")
+    except SQLAlchemyError as problem:
+        return _failed(reason(problem))
+    except OSError as problem:
+        return _failed(f"{problem.strerror}: {problem.filename}" if problem.filename else str(problem))
+    except KeyboardInterrupt:
+        return _failed("stopped")
+    finally:
+        if part:
+            part.unlink(missing_ok=True)
+    print(f"{count} lines", file=sys.stderr)
+    return 0
+
+
+def _failed(problem: str, code: int = 1) -> int:
+    print(f"chainlit-ollama: no feedback was written: {problem}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""How much room the conversations take in the database, and giving back what they took."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import ColumnElement, Integer, Table, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.database import Database
+from app.storage.tables import elements, feedback, metadata, steps, threads
+
+log = logging.getLogger(__name__)
+
+# PostgreSQL: what a row takes besides its texts, for its ids and times, its header, its places in the indexes.
+_ROW: Final = 500
+_TEXTS: Final = {
+    threads: ("name", "metadata", "tags"),
+    steps: ("name", "input", "output", "metadata", "display"),
+    elements: ("content",),
+    feedback: ("comment",),
+}
+# SQLite: free pages that are left for what comes next, how many are given back at once, and the pause between.
+_KEPT_FREE: Final = 1_000
+_AT_ONCE: Final = 200
+_PAUSE: Final = 0.05
+# A file of before, which gives nothing back, is made anew while that takes a second or so.
+_QUICKLY_ANEW: Final = 100 * 1024 * 1024
+_GIVES_BACK: Final = 2  # auto_vacuum=INCREMENTAL
+
+
+async def taken(database: Database) -> int:
+    """What the database takes, in bytes.
+
+    SQLite: its pages in use, without those that deleted rows have left free. PostgreSQL: the files of its tables, which
+    seldom become smaller; where that is too much, see `rows_take`.
+    """
+    async with database.read() as connection:
+        if database.kind == "sqlite":
+            size = await _pragma(connection, "page_size")
+            return size * (await _pragma(connection, "page_count") - await _pragma(connection, "freelist_count"))
+        files = [func.pg_total_relation_size(table.name, type_=Integer) for table in metadata.sorted_tables]
+        return int((await connection.execute(select(sum(files[1:], files[0])))).scalar() or 0)
+
+
+async def rows_take(connection: AsyncConnection, thread_ids: Sequence[str] | None = None) -> int:
+    """About what the rows of conversations take on PostgreSQL, in bytes: it becomes less when some are deleted. To find
+    it out for all, every row is read, though no long text.
+
+    Args:
+        connection: to read with.
+        thread_ids: of these conversations; None: of all.
+    """
+    whole = 0
+    for table, columns in _TEXTS.items():
+        query = select(func.sum(_row_takes(table, columns)))
+        if thread_ids is not None:
+            query = query.where((table.c.id if table is threads else table.c.thread_id).in_(thread_ids))
+        whole += int((await connection.execute(query)).scalar() or 0)
+    return whole
+
+
+def _row_takes(table: Table, columns: Sequence[str]) -> ColumnElement[int]:
+    # Of a long text the size alone is read: it stands in the row, the text elsewhere.
+    size: ColumnElement[int] = literal(_ROW)
+    for name in columns:
+        size = size + func.coalesce(func.pg_column_size(table.c[name], type_=Integer), 0)
+    return size
+
+
+async def give_back(database: Database) -> None:
+    """Make SQLite's file smaller by what deleted rows have left, a little at a time: others write in between.
+
+    PostgreSQL's autovacuum does that by itself, for itself.
+    """
+    if database.kind != "sqlite":
+        return
+    async with database.read() as connection:
+        gives_back = await _pragma(connection, "auto_vacuum") == _GIVES_BACK
+    if not gives_back:
+        await _make_anew(database)
+        return
+    while True:
+        async with database.alone() as connection:
+            if await _pragma(connection, "freelist_count") <= _KEPT_FREE:
+                return
+            driver = (await connection.get_raw_connection()).driver_connection
+            if driver is None:
+                return
+            # One page for each row that would be fetched: SQLAlchemy sees that there are none, and fetches nothing.
+            await driver.execute_fetchall(f"PRAGMA incremental_vacuum({_AT_ONCE})")
+        await asyncio.sleep(_PAUSE)
+
+
+async def _make_anew(database: Database) -> None:
+    """A file that was made before it could give back becomes one that can. Nobody else can write meanwhile, so a large
+    one stays as it is: its free pages are used again, it only does not become smaller."""
+    if await taken(database) > _QUICKLY_ANEW:
+        log.info("STORE the database's file keeps its size; to have it smaller, stop the server and run VACUUM on it")
+        return
+    async with database.alone() as connection:
+        await connection.exec_driver_sql("VACUUM")
+
+
+async def _pragma(connection: AsyncConnection, name: str) -> int:
+    return int((await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() or 0)

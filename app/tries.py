@@ -1,0 +1,91 @@
+"""How often a password may be tried: by address and by name."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from app.account_errors import TooManyTries
+
+# One address may be a whole school's, and a name is tried from many addresses only by somebody who has many.
+_WIDER: Final = 10
+_MOST_KNOWN: Final = 10_000
+_IPV6_NET: Final = 64
+
+
+class Tries:
+    """Counts tries, right ones too: who may go on after a right one could mix those in.
+
+    A name has two limits. From one address only so many may be tried as a person needs. From all addresses together
+    ten times as many: that is against somebody who has thousands of addresses, and would let anybody keep the owner
+    out. So a browser from which the owner has signed in before has a count of its own.
+
+    Each process counts for itself.
+
+    Args:
+        amount: tries within `seconds`, of one name from one address; a whole address has ten times as many.
+        seconds: a moving window.
+    """
+
+    def __init__(self, amount: int, seconds: int) -> None:
+        self._strict = RateLimitItemPerSecond(amount, seconds)
+        self._wide = RateLimitItemPerSecond(_WIDER * amount, seconds)
+        self._limits = MovingWindowRateLimiter(MemoryStorage())
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    async def count(self, address: str | None, name: str, device: str | None = None) -> None:
+        """Count a try before it is made.
+
+        Args:
+            address: where it comes from.
+            name: what is tried: an account's name, or what else is limited for an address.
+            device: the browser, by what its cookie leads to.
+
+        Raises:
+            TooManyTries: it is not to be made.
+        """
+        place = _place(address)
+        await self._take(self._wide, "address", place)
+        known = _key(name, device or "")
+        if device is not None and known in self._known:
+            await self._take(self._strict, "device", known)
+            return
+        await self._take(self._strict, "both", _key(name, place))
+        await self._take(self._wide, "name", _key(name))
+
+    def succeeded(self, name: str, device: str | None) -> None:
+        """The owner has signed in from this browser."""
+        if device is not None:
+            self._known[_key(name, device)] = None
+            self._known.move_to_end(_key(name, device))
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+
+    async def _take(self, limit: RateLimitItemPerSecond, *what: str) -> None:
+        if not await self._limits.hit(limit, *what):
+            until, _ = await self._limits.get_window_stats(limit, *what)
+            raise TooManyTries(seconds=max(1, math.ceil(until - time.time())))
+
+
+def _place(address: str | None) -> str:
+    """One who has an IPv6 address has 2^64 of them."""
+    try:
+        known = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return address or ""
+    if not isinstance(known, IPv6Address):
+        return str(known)
+    return str(known.ipv4_mapped or int(known) >> 128 - _IPV6_NET)
+
+
+def _key(*parts: str) -> str:
+    # What was typed may be of any length, and may be a password that was typed in the wrong field.
+    return sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
