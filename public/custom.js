@@ -4,5 +4,6 @@ import './page/language.js';
 import './page/banner.js';
 import './page/clipboard.js';
 import './page/reply-status.js';
+import './page/return.js';
 import './page/my-data.js';
 import './page/login.js';
