@@ -221,7 +221,18 @@ def create_app(settings: Settings) -> FastAPI:
     signup = settings.passwords and settings.signup
     bounds = Bounds(settings.link_days, settings.max_links, settings.max_devices)
     app.include_router(auth_routes(accounts, sign_in, standing, pages, signup=signup))
-    app.include_router(me_routes(accounts, visitors, devices, belongings, login=login, signup=signup, history=True))
+    app.include_router(
+        me_routes(
+            accounts,
+            visitors,
+            devices,
+            belongings,
+            login=login,
+            signup=signup,
+            password_min=settings.password_min,
+            history=True,
+        )
+    )
     app.include_router(device_routes(devices, belongings, standing, pages, tries, bounds))
     app.include_router(
         data_routes(

@@ -64,6 +64,7 @@ def me_routes(
     *,
     login: bool,
     signup: bool,
+    password_min: int,
     history: bool,
 ) -> APIRouter:
     """`GET /api/me`; nobody signed in is an answer, too.
@@ -73,6 +74,7 @@ def me_routes(
         belongings: what there is of theirs.
         login: people sign in.
         signup: people may make accounts themselves.
+        password_min: characters that a password needs.
         history: conversations are kept.
     """
     routes = APIRouter()
@@ -85,6 +87,7 @@ def me_routes(
             "kind": None,
             "role": None,
             "signup": signup,
+            "password_min": password_min,
             "history": history,
             "conversations": 0,
             "joined": False,

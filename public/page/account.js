@@ -19,7 +19,11 @@ const hiddenName = (name) => {
 const changePassword = (me, say) => {
   const { password, rule } = words().account;
   const old = field('old-password', password.old, { type: 'password', autocomplete: 'current-password' });
-  const next = field('new-password', password.new, { type: 'password', autocomplete: 'new-password', rule });
+  const next = field('new-password', password.new, {
+    type: 'password',
+    autocomplete: 'new-password',
+    rule: rule(me.password_min),
+  });
   const send = async (close) => {
     await ask('POST', '/api/auth/password', { old_password: old.input.value, new_password: next.input.value });
     close();

@@ -7,8 +7,8 @@ import { signedIn, whoAmI } from './me.js';
 import { words } from './words.js';
 
 const CODE = /^#join=(.+)$/;
-// Kept until the browser's tab is closed: the code of the link that was opened, as Chainlit loads the page anew at a
-// first visit; and who said "later".
+// Kept until the browser's tab is closed: the code of the link that was opened, until it is answered, as Chainlit loads
+// the page anew at a first visit; and who said "later".
 const OPENED = 'chainlit-ollama/join';
 const LATER = 'chainlit-ollama/adopt-later';
 
@@ -45,19 +45,25 @@ const askToAdopt = async (waiting, name) => {
 const askToJoin = async () => {
   const { join, no, yes } = words();
   const code = sessionStorage.getItem(OPENED);
-  sessionStorage.removeItem(OPENED);
   const joined = await question(join.title, [join.text], [
     { label: no },
     { label: yes, kind: 'main', act: () => ask('POST', '/api/me/join', { code }) },
   ]);
+  sessionStorage.removeItem(OPENED);
   if (!joined) return;
   if (joined.waiting > 0) await askToAdopt(joined.waiting, null);
   await fresh();
 };
 
+// The login page is there: whoever comes from it may be somebody else.
+export const left = () => {
+  here = null;
+};
+
 const greet = async () => {
-  if (sessionStorage.getItem(OPENED)) return askToJoin();
   const me = await whoAmI();
+  if (me.kind === null) return left(); // Chainlit has drawn the page before it has let the visitor in
+  if (sessionStorage.getItem(OPENED)) return askToJoin();
   const name = signedIn(me) ? me.name : null;
   const asked = sessionStorage.getItem(LATER) === (name ?? '');
   if (me.waiting > 0 && !asked && (name !== null || me.joined) && (await askToAdopt(me.waiting, name))) await fresh();
@@ -70,11 +76,6 @@ export const arrived = () => {
     console.warn('GET /api/me:', problem.message);
     here = null;
   });
-};
-
-// The login page is there: whoever comes from it may be somebody else.
-export const left = () => {
-  here = null;
 };
 
 takeCode();

@@ -56,7 +56,7 @@ const browsers = (me, does, anew) =>
       await ask('DELETE', `/api/me/devices/${id}`);
       await anew();
     };
-    const shown = name || devices.unnamed;
+    const shown = name === '?' ? devices.unnamed : name; // as the server calls one that says nothing
     const action = self
       ? make('small', 'box-self', {}, devices.self)
       : named(does(devices.remove, 'small', remove), devices.removeOf(shown, moment(at)));

@@ -9,13 +9,13 @@ import { whoAmI } from './me.js';
 import { keep } from './places.js';
 import { words } from './words.js';
 
-const signUp = () => {
+const signUp = (me) => {
   const { account, signUp: said } = words();
   const name = field('new-name', said.name, { autocomplete: 'username', rule: said.nameRule });
   const password = field('new-password', said.password, {
     type: 'password',
     autocomplete: 'new-password',
-    rule: account.rule,
+    rule: account.rule(me.password_min),
   });
   const send = async () => {
     await ask('POST', '/api/auth/register', { name: name.input.value, password: password.input.value });
@@ -38,7 +38,7 @@ const complete = (form) => {
 
 const fill = async () => {
   const me = await whoAmI();
-  offer.replaceChildren(...(me.signup ? [button(words().signUp.open, '', signUp)] : []));
+  offer.replaceChildren(...(me.signup ? [button(words().signUp.open, '', () => signUp(me))] : []));
 };
 
 keep(offer, () => {
