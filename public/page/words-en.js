@@ -1,5 +1,6 @@
 // English.
-const conversations = (n) => `${n} ${n === 1 ? 'conversation' : 'conversations'}`;
+// With a space that no line breaks at.
+const conversations = (n) => `${n}\u00a0${n === 1 ? 'conversation' : 'conversations'}`;
 
 export default {
   close: 'Close',

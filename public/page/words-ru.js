@@ -1,7 +1,8 @@
 // Russian.
 const rules = new Intl.PluralRules('ru');
 const plural = (n, one, few, many) => ({ one, few })[rules.select(n)] || many;
-const conversations = (n) => `${n} ${plural(n, 'беседа', 'беседы', 'бесед')}`;
+// With a space that no line breaks at.
+const conversations = (n) => `${n}\u00a0${plural(n, 'беседа', 'беседы', 'бесед')}`;
 
 export default {
   close: 'Закрыть',

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from app.settings import ROOT
 from tests.browser import PATIENCE, Chat
 from tests.site import Program, fake_ollama, server
 from tests.windows import answer, fits, my_data, question
@@ -81,6 +82,8 @@ def register(page: Page, name: str, password: str = PASSWORD) -> None:
 @pytest.mark.parametrize("viewport", [{"width": 1100, "height": 800}, PHONE], ids=["computer", "phone"])
 def test_who_makes_an_account_is_signed_in_at_once(open_page: Open, viewport: Any) -> None:
     page = open_page(viewport=viewport)
+    logo = page.request.get(page.url.replace("/login", page.locator("img.logo").get_attribute("src") or ""))
+    assert logo.text() == (ROOT / "public" / "favicon.svg").read_text()
     page.get_by_role("button", name="Create an account").click()
     form = page.get_by_role("dialog", name="Create an account")
     expect(form).to_contain_text("At least 10 characters")
@@ -145,7 +148,7 @@ def test_in_russian_an_account_is_made_in_russian(open_page: Open) -> None:
 
 def test_where_accounts_are_made_by_the_owner_none_is_offered(ollama: Program, open_page: Open, tmp_path: Path) -> None:
     with server(tmp_path, OLLAMA_HOST=ollama.url, AUTH="password") as closed:
-        page = open_page("about:blank") if False else open_page(closed.url)
+        page = open_page(closed.url)
         with page.expect_response("**/api/me"):
             page.reload()
         page.locator("#email").wait_for()
