@@ -255,7 +255,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def database_away(request: Request, problem: Exception) -> JSONResponse:
         """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""
         log.error("STORE %s %s not answered: %s", request.method, request.url.path, problem)
-        return JSONResponse({"detail": "The database is away. Try again in a while."}, status_code=503)
+        return await refusal(request, Refused("database_away"))
 
     for part in (app, chainlit_server.app):
         part.add_exception_handler(DatabaseAway, database_away)

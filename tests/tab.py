@@ -40,12 +40,16 @@ def question(text: str, step_id: str, **more: Any) -> dict[str, Any]:
     return {"message": message | more, "fileReferences": []}
 
 
+PASSWORD: Final = "green horse staple 7"
+
+
 class Visitor:
     """A browser with a cookie of its own, or with none.
 
     Args:
         url: of the server.
-        known: whether it has been on the page, as every browser has that is used by hand.
+        known: whether it has been on the page, as every browser has that is used by hand; where people sign in, it has
+            an account of a name that nobody else has.
     """
 
     def __init__(self, url: str, *, known: bool = True) -> None:
@@ -54,7 +58,24 @@ class Visitor:
         self.http = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False, verify=False)
         if known:
             self.http.get("/").raise_for_status()
-            self.http.post("/auth/header").raise_for_status()
+            if self.http.get("/auth/config").json()["headerAuth"]:
+                self.http.post("/auth/header").raise_for_status()
+            else:
+                self.sign_up(f"visitor-{new_id()}")
+
+    def sign_up(self, name: str, password: str = PASSWORD) -> None:
+        """Make an account, and be signed in."""
+        account = {"name": name, "password": password}
+        self.http.post("/api/auth/register", json=account).raise_for_status()
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+        """Sign in as the page's form does."""
+        return self.http.post("/login", data={"username": name, "password": password})
+
+    def me(self) -> dict[str, Any]:
+        """What the server says of who this is."""
+        found: dict[str, Any] = self.http.get("/api/me").raise_for_status().json()
+        return found
 
     @property
     def cookies(self) -> str:
@@ -155,6 +176,15 @@ class Tab:
         except (TimeoutError, ConnectionClosed):
             pass
         return "\n".join(self.told)
+
+    def wait_until_closed(self) -> None:
+        """Wait until the server has closed the connection."""
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while True:
+                self._receive(deadline - time.monotonic())
+        except ConnectionClosed:
+            return
 
     def leave(self, *, for_good: bool = False) -> None:
         """Close the page; for good: as the page does for a new chat, so that the server forgets the session."""

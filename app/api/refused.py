@@ -112,6 +112,13 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
         },
     ),
     "not_found": (404, {"en": "That is not there any more.", "ru": "Этого здесь больше нет."}),
+    "database_away": (
+        503,
+        {
+            "en": "The database is away. Try again in a while.",
+            "ru": "База данных не отвечает. Попробуйте чуть позже.",
+        },
+    ),
     "bad_request": (
         422,
         {

@@ -81,10 +81,13 @@ class OpenPages:
 
     async def _disconnect(self, session: WebsocketSession) -> bool:
         """Close a page's connection beneath socket.io, so that the page tries to connect anew; False: it has none."""
-        connection = self._sio.manager.eio_sid_from_sid(session.socket_id, _SPACE)
+        name = self._sio.manager.eio_sid_from_sid(session.socket_id, _SPACE)
+        connection = self._sio.eio.sockets.get(name) if name is not None else None
         if connection is None:
             return False
-        await self._sio.eio.disconnect(connection)
+        # Not `eio.disconnect`: it waits until the page has taken notice, and leaves a websocket open until it has.
+        await connection.close(wait=False, reason=self._sio.eio.reason.SERVER_DISCONNECT)
+        await connection.queue.put(None)
         return True
 
 

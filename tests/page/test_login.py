@@ -93,6 +93,27 @@ def test_who_has_signed_in_chats_and_finds_it_again_elsewhere(open_page: Open) -
     expect(another.locator(".ai-message .prose")).to_have_text("one")
 
 
+def test_the_page_that_changes_its_password_goes_on(open_page: Open) -> None:
+    page = open_page()
+    sign_in(page, "Ann", PASSWORD)
+    page.locator("#chat-input").wait_for()
+    chat = Chat(page)
+    assert chat.ask("!echo one") == "one"
+    with page.expect_event("websocket"):  # it connects anew, with the token that it was given
+        status = page.evaluate(
+            """async ([old_password, new_password]) => {
+              const headers = {'Content-Type': 'application/json'};
+              const body = JSON.stringify({old_password, new_password});
+              return (await fetch('/api/auth/password', {method: 'POST', headers, body})).status;
+            }""",
+            [PASSWORD, "blue horse staple 88"],
+        )
+    assert status == 200
+    assert chat.ask("!echo two") == "two"
+    chat.reload()
+    expect(page.locator(".ai-message .prose")).to_have_text(["one", "two"])
+
+
 def test_a_page_that_is_open_is_closed_where_one_signs_out_everywhere(open_page: Open, site: Program) -> None:
     page = open_page()
     sign_in(page, "Ann", PASSWORD)

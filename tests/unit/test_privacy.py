@@ -121,7 +121,7 @@ class Ann:
 
     def unchanged(self) -> bool:
         """Whether the conversation is as it was, to the letter."""
-        time.sleep(0.15)  # what the server does after it has answered
+        self.tab.listen(0.15)  # what the server does after it has answered; Ann's page answers its pings meanwhile
         return self.visitor.thread(self.thread) == self.whole
 
 
@@ -131,10 +131,17 @@ def threads_of(visitor: Visitor) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module", params=["off", "password"])
+def login(request: pytest.FixtureRequest) -> str:
+    """Without a login, where a visitor is who has the cookie; and with one."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def site(login: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("privacy")
-    with fake_ollama(folder, "--speedup", "100") as ollama, server(folder, OLLAMA_HOST=ollama.url) as program:
+    ways = {"AUTH": login, "SIGNUP": "on", "LOGIN_TRIES": "1000"}
+    with fake_ollama(folder, "--speedup", "100") as ollama, server(folder, OLLAMA_HOST=ollama.url, **ways) as program:
         yield program
 
 
@@ -378,7 +385,9 @@ def test_nobody_becomes_ann_with_a_token_that_we_have_not_signed(ann: Ann, nobod
             assert nobody.http.get(f"/project/thread/{ann.thread}", headers=headers).status_code == 401
 
 
-def test_anns_name_is_not_her_cookie(ann: Ann, nobody: Visitor) -> None:
+def test_anns_name_is_not_her_cookie(ann: Ann, nobody: Visitor, login: str) -> None:
+    if login == "password":
+        pytest.skip("the cookie opens nothing where people sign in")
     name = ann.whole["userIdentifier"]
     nobody.http.cookies.set("visitor", name)
     nobody.http.post("/auth/header").raise_for_status()

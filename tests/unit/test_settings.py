@@ -59,6 +59,10 @@ def test_ollamas_address_may_be_written_as_ollama_itself_takes_it(
         ("PRELOAD", "perhaps"),
         ("FRAME_ANCESTORS", "'self'; script-src *"),
         ("FRAME_ANCESTORS", "javascript:alert"),
+        ("AUTH", "maybe"),
+        ("AUTH", "off,password"),
+        ("PASSWORD_MIN", "8"),
+        ("SESSION_DAYS", "0"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(
@@ -72,13 +76,50 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_it(
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("secret", ["short", "changeme-changeme-changeme-changeme"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "short",
+        "changeme-changeme-changeme-changeme",
+        "Change_Me_To_Something_Random_Please_1234",
+        "your-secret-key-here-0123456789abcdef",
+        "my.super.secret.key.my.super.secret.key",
+        "x" * 64,
+        "0123456" * 8,
+        "ключключключ",
+    ],
+)
 def test_a_weak_secret_is_refused_and_never_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setenv("SECRET_KEY", secret)
     with pytest.raises(SettingsError) as refused:
         read_settings()
     assert "SECRET_KEY" in str(refused.value)
     assert secret not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["0f1e2d3c4b5a69788796a5b4c3d2e1f0", "Zk3-" * 2 + "q8_wLr2yTn6xVb0pHs4dGf7j", "тридцать два байта по-русски"],
+)
+def test_a_random_secret_of_32_bytes_is_taken(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("SECRET_KEY", secret)
+    assert read_settings().secret_key is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "ways"),
+    [
+        ("", (False, False)),
+        ("off", (False, False)),
+        ("Password", (True, False)),
+        ("oauth", (False, True)),
+        (" oauth, PASSWORD ", (True, True)),
+    ],
+)
+def test_the_ways_to_sign_in(monkeypatch: pytest.MonkeyPatch, value: str, ways: tuple[bool, bool]) -> None:
+    monkeypatch.setenv("AUTH", value)
+    settings = read_settings()
+    assert (settings.passwords, settings.oauth) == ways
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql", "postgres"])
