@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m app.feedback",
         description="Write what visitors think of replies as JSON lines. The database is that of the settings.",
     )
-    parser.add_argument("--since", type=_moment, default="", metavar="DATE", help="thumbs given since, as 2026-11-01")
+    parser.add_argument("--since", type=_moment, metavar="DATE", help="thumbs given since, as 2026-11-01")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file, not to the terminal")
     options = parser.parse_args(arguments)
     try:
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             out = stack.enter_context(part.open("w", encoding="utf-8")) if part else sys.stdout
-            count = asyncio.run(_write(database, options.since, out))
+            count = asyncio.run(_write(database, options.since or "", out))
         if part and output:
             os.replace(part, output)
     except BrokenPipeError:

@@ -22,6 +22,7 @@ from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.sockets import connect
+from app.page.steps import with_runs
 from app.page.texts import language_of, starters
 from app.page.visit import Visit
 
@@ -153,6 +154,7 @@ class Page:
         else:
             visit = await self._visit(session)
             visit.resume(thread)
+        thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
 
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:

@@ -15,6 +15,7 @@ from chainlit.types import CallActionRequest, DeleteFeedbackRequest, UpdateFeedb
 from fastapi import APIRouter, Body, Depends, HTTPException, Request, Response
 
 from app.page.data_layer import ChatDataLayer
+from app.page.steps import answer_in_run
 
 # The visitor by Chainlit's cookie; without a good one the answer is 401.
 Known = Annotated[Any, Depends(get_current_user)]
@@ -31,6 +32,7 @@ def owned_routes(store: ChatDataLayer) -> APIRouter:
     @routes.put("/feedback")
     async def give_feedback(request: Request, update: UpdateFeedbackRequest, visitor: Known) -> Any:
         """Chainlit's would give a thumb to any message."""
+        update.feedback.forId = answer_in_run(update.feedback.forId)
         _only_for(visitor, await store.step_author(update.feedback.forId))
         return await chainlit_server.update_feedback(request, update, visitor)
 

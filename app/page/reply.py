@@ -16,7 +16,7 @@ from chainlit.utils import utc_now
 from app.chat import ChatTurn, Event, Waiting
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
-from app.page.steps import answer_step, new_id, reasoning_step
+from app.page.steps import answer_step, in_run, new_id, reasoning_step
 from app.page.stream import GatheredStream
 from app.page.texts import text
 from app.transcript import LEFT_OUT, MODEL, NOTICE, TOKENS
@@ -75,6 +75,7 @@ class ReplyView:
         self._message = answer_step(thread_id, turn.answer_id, author)
         self._reasoning: StepDict | None = None
         self._shown = False
+        self._run_sent = False
         self._status_id = new_id()
         self._phase: dict[str, Any] = {}
         self._pending: asyncio.Task[None] | None = None
@@ -154,7 +155,15 @@ class ReplyView:
     async def _show_message(self) -> None:
         if not self._shown:
             self._shown = True
-            await self._emitter.send_step(self._message)
+            await self._emitter.send_step(await self._in_run())
+
+    async def _in_run(self) -> StepDict:
+        """The reply as the page gets it, which gets what is around it first."""
+        run, message = in_run(self._message)
+        if not self._run_sent:
+            self._run_sent = True
+            await self._emitter.send_step(run)
+        return message
 
     async def _send_status(self) -> None:
         await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())
@@ -167,7 +176,7 @@ class ReplyView:
             if self._shown:
                 await self._show_phase("writing")
             self._shown = True
-            await self._emitter.stream_start(self._message | {"streaming": True})
+            await self._emitter.stream_start(await self._in_run() | {"streaming": True})
         else:
             await self._emitter.send_token(self._message["id"], piece)
 
@@ -175,8 +184,8 @@ class ReplyView:
         if self._reasoning is None:
             await self._on_first_text()
             if self._shown:  # the reply comes below its reasoning
-                await self._emitter.delete_step(self._message)
-                self._shown = False
+                await self._emitter.delete_step(in_run(self._message)[0])
+                self._shown = self._run_sent = False
             self._reasoning = reasoning_step(self._thread_id, new_id(), text(self._language, "reasoning"))
             self._reasoning["output"] = piece
             await self._emitter.stream_start(self._reasoning | {"streaming": True})
@@ -225,7 +234,8 @@ class ReplyView:
         self.step_ids.append(step["id"])
         if step is self._message and not self._shown and (self._turn.text or not self._keeps_old):
             await self._on_first_text()
-        await self._emitter.send_step(step)
+        is_reply = step is self._message and bool(self._turn.text)
+        await self._emitter.send_step(await self._in_run() if is_reply else step)
         element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
         if element is not None:
             await self._emitter.send_element(element.to_dict())

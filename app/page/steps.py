@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
 from app.history import SessionHistory, StoredMessage, Turn
 from app.transcript import ANSWER_TYPE, LEFT_OUT, QUESTION_TYPE, REASONING_TYPE, TOKENS, is_answer
+
+_RUN: Final = "run-"
 
 
 def new_id() -> str:
@@ -30,6 +32,32 @@ def reasoning_step(thread_id: str, step_id: str, name: str) -> StepDict:
     step["showInput"] = False
     step["defaultOpen"] = False
     return step
+
+
+def in_run(step: StepDict) -> tuple[StepDict, StepDict]:
+    """An answer as the page gets it: inside a step of the kind that Chainlit wraps a callback in. Only there it shows
+    thumbs and a button to copy. That step is the page's alone and is not stored; a thumb is given to it."""
+    run = _step(step["threadId"], _RUN + step["id"], "run", "on_message")
+    run["feedback"] = step.get("feedback")
+    run["createdAt"] = run["start"] = run["end"] = step.get("createdAt") or run["createdAt"]
+    return run, StepDict(**step | {"parentId": run["id"]})
+
+
+def answer_in_run(step_id: str) -> str:
+    """The id of the answer that is meant where the page names what is around it."""
+    return step_id.removeprefix(_RUN)
+
+
+def with_runs(steps: Iterable[StepDict]) -> list[StepDict]:
+    """Stored steps as the page gets them."""
+    shown: list[StepDict] = []
+    for step in steps:
+        metadata = step.get("metadata") or {}
+        if is_answer(step["type"], step.get("output") or "", metadata, is_error=bool(step.get("isError"))):
+            shown.extend(in_run(step))
+        else:
+            shown.append(step)
+    return shown
 
 
 def _step(thread_id: str, step_id: str, kind: Any, name: str) -> StepDict:

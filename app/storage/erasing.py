@@ -14,8 +14,8 @@ from app.storage.tables import deleted_threads, devices, links, threads, users
 from app.storage.texts import now
 
 # The longest time that a transaction goes on to delete, and the pause for others after it; in seconds.
-_LONGEST: Final = 0.02
-_PAUSE: Final = 0.01
+_LONGEST: Final = 0.01
+_PAUSE: Final = 0.02
 _LISTED: Final = 500
 
 
