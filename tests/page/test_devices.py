@@ -84,6 +84,7 @@ def test_a_link_opens_the_conversations_in_a_browser_that_has_never_been_here(
     link = link_of(data)
     assert link.startswith(f"{site.url}/#join=")
     expect(data.window).to_contain_text("Whoever has it sees all your conversations")
+    expect(data.window.get_by_role("button", name=re.compile("^Revoke the link made"))).to_have_count(1)
     context = browser.new_context(locale="en-US", viewport=viewport)
     try:
         page = context.new_page()
@@ -176,6 +177,14 @@ def test_a_revoked_link_opens_nothing_and_says_so(visit: Visit, site: Program) -
     asked.get_by_role("button", name="No", exact=True).click()
     bob.reload()
     assert sidebar(bob) == {"!echo bobs"}
+
+
+def test_a_link_that_is_revoked_at_once_is_shown_no_more(visit: Visit, site: Program) -> None:
+    data = my_data(visit(site).page)
+    link_of(data)
+    data.window.get_by_role("button", name=re.compile("^Revoke the link made")).click()
+    expect(data.window.get_by_role("listitem")).to_have_count(0)
+    expect(data.window.get_by_label("Your link")).to_have_count(0)
 
 
 def test_the_link_of_ones_own_browser_is_said_to_be_that(visit: Visit, site: Program) -> None:
