@@ -93,11 +93,10 @@ class ChatDataLayer(BaseDataLayer):
         visitor = await self._visitors.get(identifier)
         return _user(visitor) if visitor else None
 
-    async def create_user(self, user: User) -> PersistedUser | None:
-        return await (self.get_user(user.identifier) if self._login else self._add_user(user))
-
     @_write(reported=True)
-    async def _add_user(self, user: User) -> PersistedUser | None:
+    async def create_user(self, user: User) -> PersistedUser | None:
+        if self._login:
+            return await self.get_user(user.identifier)
         return _user(await self._visitors.add(user.identifier, user.metadata))
 
     async def load_preferences(self, identifier: str) -> dict[str, Any]:
