@@ -1,6 +1,6 @@
 // Other devices that show the visitor's conversations: personal links, and the browsers that have opened one.
 import { ask } from './ask.js';
-import { button, question } from './dialog.js';
+import { button, notice, question, run } from './dialog.js';
 import { fresh, make } from './dom.js';
 import { section } from './section.js';
 import { moment, words } from './words.js';
@@ -9,12 +9,13 @@ import { moment, words } from './words.js';
 const addressOf = (code) => `${window.location.origin}/#join=${code}`;
 
 // What a new link is shown in; its code is told only once.
-const linkField = ({ code, expires_at: until }, does) => {
+const linkField = ({ code, expires_at: until }) => {
   const { devices } = words();
+  const { line, say } = notice();
   const field = make('input', 'box-input', { type: 'text', readonly: '', 'aria-label': devices.link });
   field.value = addressOf(code);
   field.addEventListener('focus', () => field.select());
-  const copy = does(devices.copy, 'main', async () => {
+  const write = async () => {
     field.select();
     try {
       await navigator.clipboard.writeText(field.value);
@@ -22,9 +23,9 @@ const linkField = ({ code, expires_at: until }, does) => {
       return devices.notCopied;
     }
     return devices.copied;
-  });
-  const row = make('div', 'box-row', {}, field, copy);
-  return make('div', 'box-link', {}, row, make('p', '', {}, devices.warn(moment(until))));
+  };
+  const copy = button(devices.copy, 'main', () => run(copy, say, write));
+  return [make('div', 'box-row', {}, field, copy), line, make('p', '', {}, devices.warn(moment(until)))];
 };
 
 const list = (title, items) =>
@@ -38,11 +39,12 @@ const named = (node, name) => {
   return node;
 };
 
-const links = (me, does, anew) =>
+const links = (me, does, anew, made) =>
   me.links.map(({ id, created_at: at, expires_at: until }) => {
     const { devices } = words();
     const revoke = async () => {
       await ask('DELETE', `/api/me/links/${id}`);
+      if (made.dataset.link === id) made.replaceChildren();
       await anew();
     };
     const action = named(does(devices.revoke, 'small', revoke), devices.revokeOf(moment(at)));
@@ -73,15 +75,16 @@ const leaving = (me) => {
   question(leave.title, [leave.text], [{ label: words().cancel }, { label: leave.go, kind: 'main', act: go }]);
 };
 
-export const devicesSection = (me, anew) => {
+// `made`: a node that shows the link that has just been made, as long as the window is open; `anew` draws the rest.
+export const devicesSection = (me, anew, made) => {
   const { devices } = words();
   const { root, line, does } = section('devices', devices.title);
-  const place = make('div');
   const link = does(devices.make, '', async () => {
-    const made = await ask('POST', '/api/me/links');
-    link.hidden = true;
-    place.replaceChildren(linkField(made, does));
-    place.querySelector('input').focus();
+    const created = await ask('POST', '/api/me/links');
+    made.dataset.link = created.id;
+    made.replaceChildren(...linkField(created));
+    await anew();
+    made.querySelector('input').focus();
   });
   root.append(make('p', '', {}, devices.explain));
   if (me.joined) {
@@ -90,9 +93,9 @@ export const devicesSection = (me, anew) => {
   }
   root.append(
     make('div', 'box-buttons', {}, link),
-    place,
+    made,
     line,
-    ...(list(devices.links, links(me, does, anew)) || []),
+    ...(list(devices.links, links(me, does, anew, made)) || []),
     ...(list(devices.browsers, browsers(me, does, anew)) || []),
   );
   return root;

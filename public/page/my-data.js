@@ -11,9 +11,9 @@ import { words } from './words.js';
 
 const DISK = 'M3 5v14a9 3 0 0 0 18 0V5a9 3 0 0 1-18 0 9 3 0 0 1 18 0M3 12a9 3 0 0 0 18 0';
 
-const sections = (me, anew) => {
+const sections = (me, anew, made) => {
   const shown = me.history
-    ? [conversationSection(), allSection(me), me.kind === 'anonymous' && devicesSection(me, anew)]
+    ? [conversationSection(), allSection(me), me.kind === 'anonymous' && devicesSection(me, anew, made)]
     : [make('p', '', {}, words().data.off)];
   return [...shown, signedIn(me) && accountSection(me)].filter(Boolean);
 };
@@ -21,12 +21,13 @@ const sections = (me, anew) => {
 const open = () => {
   const { body } = openDialog(words().data.title, { kind: 'my-data', light: true });
   const { line, say } = notice();
+  const made = make('div', 'box-link');
   const again = button(words().again, '', () => fill());
   // What was there stays until the new is: the focus is given back to the section that it was in.
   const anew = async () => {
     const me = await whoAmI();
     const focused = document.activeElement?.closest('.box-section')?.dataset.section;
-    body.replaceChildren(...sections(me, anew));
+    body.replaceChildren(...sections(me, anew, made));
     if (focused) body.querySelector(`[data-section="${focused}"] h3`)?.focus();
   };
   const fill = () => {

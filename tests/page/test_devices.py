@@ -55,7 +55,6 @@ def follow(chat: Chat, link: str) -> None:
     """Open a link in a browser that has been here."""
     chat.page.goto("about:blank")
     chat.page.goto(link)
-    chat.page.locator("#chat-input").wait_for(timeout=PATIENCE)
 
 
 def join(chat: Chat, link: str) -> None:
@@ -63,7 +62,12 @@ def join(chat: Chat, link: str) -> None:
     follow(chat, link)
     with chat.page.expect_navigation(url=re.compile("/$")):
         answer(chat.page, JOIN, "Yes")
-    chat.page.locator("#chat-input").wait_for()
+    settle(chat.page)
+
+
+def settle(page: Page) -> None:
+    """Wait until the visitor is let in and the server has spoken; before that the page may still be loaded anew."""
+    page.locator("#chat-settings-open-modal").wait_for(timeout=PATIENCE)
 
 
 def sidebar(chat: Chat) -> set[str]:
@@ -80,6 +84,7 @@ def test_a_link_opens_the_conversations_in_a_browser_that_has_never_been_here(
     link = link_of(data)
     assert link.startswith(f"{site.url}/#join=")
     expect(data.window).to_contain_text("Whoever has it sees all your conversations")
+    expect(data.window.get_by_role("button", name=re.compile("^Revoke the link made"))).to_have_count(1)
     context = browser.new_context(locale="en-US", viewport=viewport)
     try:
         page = context.new_page()
@@ -90,7 +95,7 @@ def test_a_link_opens_the_conversations_in_a_browser_that_has_never_been_here(
         assert fits(page)
         with page.expect_navigation(url=re.compile("/$")):
             answer(page, JOIN, "Yes")
-        page.locator("#chat-input").wait_for()
+        settle(page)
         assert my_data(page).section("Other devices").get_by_text("another one").is_visible()
         page.goto(ann.page.url)
         page.locator(".ai-message .prose", has_text="from here").wait_for()
@@ -174,6 +179,14 @@ def test_a_revoked_link_opens_nothing_and_says_so(visit: Visit, site: Program) -
     assert sidebar(bob) == {"!echo bobs"}
 
 
+def test_a_link_that_is_revoked_at_once_is_shown_no_more(visit: Visit, site: Program) -> None:
+    data = my_data(visit(site).page)
+    link_of(data)
+    data.window.get_by_role("button", name=re.compile("^Revoke the link made")).click()
+    expect(data.window.get_by_role("listitem")).to_have_count(0)
+    expect(data.window.get_by_label("Your link")).to_have_count(0)
+
+
 def test_the_link_of_ones_own_browser_is_said_to_be_that(visit: Visit, site: Program) -> None:
     ann = talked(visit, site, "anns")
     follow(ann, new_link(ann))
@@ -192,7 +205,7 @@ def test_a_browser_that_is_removed_has_its_own_conversations_again(visit: Visit,
     entry.get_by_role("button", name=re.compile("^Remove Chrome")).click()
     expect(entry).to_have_count(0)
     bob.page.goto(site.url)
-    bob.page.locator("#chat-input").wait_for()
+    settle(bob.page)
     expect(bob.page.locator("#thread-history a")).to_have_count(0)
     bob.page.goto(ann.page.url)
     expect(bob.page.get_by_text("anns")).to_have_count(0)
@@ -208,10 +221,10 @@ def test_deleting_all_data_closes_the_other_browser(visit: Visit, site: Program)
     expect(question(bob.page, "Delete all my data?")).to_contain_text("gone in your other browsers too")
     with bob.page.expect_navigation():
         answer(bob.page, "Delete all my data?", "Delete everything")
-    bob.page.locator("#chat-input").wait_for()
+    settle(bob.page)
     expect(my_data(bob.page).section("Other devices")).not_to_contain_text("another one")
     ann.page.goto(site.url)
-    ann.page.locator("#chat-input").wait_for()
+    settle(ann.page)
     expect(ann.page.locator("#thread-history a")).to_have_count(0)
 
 

@@ -14,7 +14,6 @@ from playwright.sync_api import Download, Page, Route, expect
 
 from tests.browser import Chat
 from tests.page.conftest import World
-from tests.site import fake_ollama, server
 from tests.windows import MyData, answer, fits, my_data, question
 
 PHONE = {"width": 375, "height": 700}
@@ -272,15 +271,12 @@ def test_both_languages_say_the_same_things(chat: Chat) -> None:
     assert "data" in english
 
 
-def test_where_nothing_is_kept_the_window_says_so_and_offers_nothing(
-    visit: Callable[..., Chat], tmp_path: Path
-) -> None:
-    with (
-        fake_ollama(tmp_path, "--speedup", "100") as ollama,
-        server(tmp_path, OLLAMA_HOST=ollama.url, HISTORY="off") as site,
-    ):
-        page = visit(site).page
-        page.get_by_role("button", name="My data").click()
-        window = page.get_by_role("dialog", name="My data")
-        expect(window).to_contain_text("This server keeps no conversations.")
-        expect(window.get_by_role("button")).to_have_count(1)  # Close
+def test_where_nothing_is_kept_the_window_says_so_and_offers_nothing(chat: Chat) -> None:
+    def keeps_nothing(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"history": False})
+
+    chat.page.route("**/api/me", keeps_nothing)
+    chat.page.get_by_role("button", name="My data").click()
+    window = chat.page.get_by_role("dialog", name="My data")
+    expect(window).to_contain_text("This server keeps no conversations.")
+    expect(window.get_by_role("button")).to_have_count(1)  # Close
