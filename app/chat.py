@@ -168,12 +168,8 @@ class ChatTurn:
             self._close(outcome)
 
     def _check(self) -> None:
-        self.question.text = readable(self.question.text)
-        size = len(self.question.text.encode("utf-8", "replace"))
-        if not self.question.counted.strip():
-            raise EmptyMessage
-        if size > self._chat.max_message_bytes:
-            raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
+        calls = self.question.counted.removeprefix(self.question.text)
+        self.question.text = self._chat.checked(self.question.text, more=calls)
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
         self._check_open()
@@ -216,7 +212,7 @@ class ChatTurn:
 
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
-        self._check_features(engine, model)
+        self._chat.check_features(engine, model, self._options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         await self._request(engine, model)
         ticket = self._chat.queue_of(engine).join()
@@ -231,16 +227,6 @@ class ChatTurn:
                     yield event
         finally:
             ticket.leave()
-
-    def _check_features(self, engine: Engine, model: ModelInfo) -> None:
-        if not model.can_chat:
-            raise Unsupported(parameter="messages", model=model.name, engine=engine.label)
-        wanted = self._options.generation.features() | ({"raw"} if self._options.raw else set())
-        missing = sorted(wanted - engine.features)
-        if "tools" in wanted and model.can_use_tools is False:
-            missing.insert(0, "tools")
-        if missing:
-            raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
 
     async def _complete(self, engine: Engine, model: ModelInfo) -> AsyncGenerator[Event, None]:
         """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
@@ -464,6 +450,39 @@ class Chat:
             return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
         finally:
             ticket.leave()
+
+    def checked(self, text: str, *, more: str = "") -> str:
+        """A message as engines and databases take it.
+
+        Args:
+            more: what else the message says.
+
+        Raises:
+            EmptyMessage: there is nothing in it.
+            MessageTooLarge: it has too many bytes.
+        """
+        text = readable(text)
+        size = len(text.encode("utf-8", "replace"))
+        if not (text + more).strip():
+            raise EmptyMessage
+        if size > self.max_message_bytes:
+            raise MessageTooLarge(size=size, limit=self.max_message_bytes)
+        return text
+
+    def check_features(self, engine: Engine, model: ModelInfo, options: ReplyOptions) -> None:
+        """Refuse what the model or its engine cannot honour.
+
+        Raises:
+            Unsupported: with OpenAI's name of what it is.
+        """
+        if not model.can_chat:
+            raise Unsupported(parameter="messages", model=model.name, engine=engine.label)
+        wanted = options.generation.features() | ({"raw"} if options.raw else set())
+        missing = sorted(wanted - engine.features)
+        if "tools" in wanted and model.can_use_tools is False:
+            missing.insert(0, "tools")
+        if missing:
+            raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
 
     def queue_of(self, engine: Engine) -> Queue:
         """The queue in front of an engine."""

@@ -86,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
                 settings.local_models,
                 device=settings.device,
                 caches=settings.local_caches,
+                batch=settings.local_batch,
                 timeout=settings.timeout,
                 speeds=speeds,
                 hub=hub,
