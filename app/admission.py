@@ -41,7 +41,7 @@ class Queue:
     """`slots` are served at once, at most `max_waiting` wait in the order in which they came."""
 
     def __init__(self, slots: int, max_waiting: int) -> None:
-        self._slots = slots
+        self.slots = slots
         self._max_waiting = max_waiting
         self._serving: set[Ticket] = set()
         self._waiting: deque[Ticket] = deque()
@@ -61,7 +61,7 @@ class Queue:
             Busy: the queue is full.
         """
         ticket = Ticket(self)
-        if len(self._serving) < self._slots:
+        if len(self._serving) < self.slots:
             self._admit(ticket)
         elif len(self._waiting) >= self._max_waiting:
             raise Busy(waiting=len(self._waiting))

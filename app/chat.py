@@ -164,7 +164,7 @@ class ChatTurn:
             self._check_text()
             if self._history.last is None or self._history.last.question is not self.question:
                 replaced = self._history.ask(self.question)
-            self._check_size()
+            self._chat.check_size(self.question.text)
             async with aclosing(self._answer()) as events:
                 async for event in events:
                     yield event
@@ -191,11 +191,6 @@ class ChatTurn:
         self.question.text = readable(self.question.text)
         if not self.question.counted.strip():
             raise EmptyMessage
-
-    def _check_size(self) -> None:
-        size = len(self.question.text.encode("utf-8", "replace"))
-        if size > self._chat.max_message_bytes:
-            raise MessageTooLarge(size=size, limit=self._chat.max_message_bytes)
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
         self._check_open()
@@ -238,7 +233,7 @@ class ChatTurn:
 
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
-        self._check_features(engine, model)
+        self._chat.check_features(engine, model, self._options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         await self._request(engine, model)
         ticket = self._chat.queue_of(engine).join()
@@ -253,16 +248,6 @@ class ChatTurn:
                     yield event
         finally:
             ticket.leave()
-
-    def _check_features(self, engine: Engine, model: ModelInfo) -> None:
-        if not model.can_chat:
-            raise Unsupported(parameter="messages", model=model.name, engine=engine.label)
-        wanted = self._options.generation.features() | ({"raw"} if self._options.raw else set())
-        missing = sorted(wanted - engine.features)
-        if "tools" in wanted and model.can_use_tools is False:
-            missing.insert(0, "tools")
-        if missing:
-            raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
 
     async def _complete(self, engine: Engine, model: ModelInfo) -> AsyncGenerator[Event, None]:
         """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
@@ -500,6 +485,40 @@ class Chat:
             return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
         finally:
             ticket.leave()
+
+    def checked(self, text: str) -> str:
+        """A message as engines and databases take it.
+
+        Raises:
+            EmptyMessage: there is nothing in it.
+            MessageTooLarge: it has too many bytes.
+        """
+        text = readable(text)
+        if not text.strip():
+            raise EmptyMessage
+        self.check_size(text)
+        return text
+
+    def check_size(self, text: str) -> None:
+        """Raises MessageTooLarge where a message has too many bytes."""
+        size = len(text.encode("utf-8", "replace"))
+        if size > self.max_message_bytes:
+            raise MessageTooLarge(size=size, limit=self.max_message_bytes)
+
+    def check_features(self, engine: Engine, model: ModelInfo, options: ReplyOptions) -> None:
+        """Refuse what the model or its engine cannot honour.
+
+        Raises:
+            Unsupported: with OpenAI's name of what it is.
+        """
+        if not model.can_chat:
+            raise Unsupported(parameter="messages", model=model.name, engine=engine.label)
+        wanted = options.generation.features() | ({"raw"} if options.raw else set())
+        missing = sorted(wanted - engine.features)
+        if "tools" in wanted and model.can_use_tools is False:
+            missing.insert(0, "tools")
+        if missing:
+            raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
 
     def queue_of(self, engine: Engine) -> Queue:
         """The queue in front of an engine."""

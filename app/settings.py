@@ -277,6 +277,7 @@ class Settings(BaseSettings):
     device: Device = Field("auto", description="auto, cpu, cuda or mps.")
     preload: bool = Field(True, description="Load the default model at start; off: on first use.")
     local_caches: int = Field(4, ge=1, le=1000, description="Conversations whose key-value cache transformers keeps.")
+    local_batch: int = Field(8, ge=1, le=256, description="Raw texts that transformers generates together.")
 
     # Limits
     timeout: float = Field(

@@ -74,6 +74,7 @@ def answering(settings: Settings) -> Answering:
                 settings.local_models,
                 device=settings.device,
                 caches=settings.local_caches,
+                batch=settings.local_batch,
                 timeout=settings.timeout,
                 speeds=speeds,
                 hub=hub,

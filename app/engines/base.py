@@ -311,7 +311,14 @@ class Engine(Protocol):
 
 @runtime_checkable
 class BatchEngine(Engine, Protocol):
-    """An engine that generates several raw prompts together, faster than one after the other."""
+    """An engine that generates several raw prompts together, faster than one after the other.
+
+    Attributes:
+        batch: how many.
+    """
+
+    @property
+    def batch(self) -> int: ...
 
     async def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[Completion | EngineError]:
         """What follows each prompt, in their order; what went wrong with one of them stands in its place.

@@ -77,7 +77,7 @@ class LocalEngine:
         self._names = tuple(dict.fromkeys((GUIDE, *models)))
         self._device = device
         self._caches = caches
-        self._batch = batch
+        self.batch = batch
         self._timeout = timeout
         self._speeds = speeds or SpeedBook()
         self._hub = hub or Hub()
@@ -212,7 +212,7 @@ class LocalEngine:
         self, requests: Sequence[CompletionRequest], cancel: threading.Event, emit: Emit
     ) -> list[Completion | EngineError]:
         model = self._loaded(requests[0].model)
-        results = model.complete_batch(requests, at_once=self._batch, cancel=cancel, tick=lambda: emit(Reading()))
+        results = model.complete_batch(requests, cancel=cancel, tick=lambda: emit(Reading()))
         for result in results:
             self._give_back_after(result, model)
         return results

@@ -108,14 +108,9 @@ class LocalModel:
         return Done(reason, Usage(len(ids), len(reply), 0.0, read - began, ended - read, cached))
 
     def complete_batch(
-        self,
-        requests: Sequence[CompletionRequest],
-        *,
-        at_once: int,
-        cancel: threading.Event,
-        tick: Callable[[], None],
+        self, requests: Sequence[CompletionRequest], *, cancel: threading.Event, tick: Callable[[], None]
     ) -> list[Completion | EngineError]:
-        """Generate what follows several raw prompts, `at_once` of them together; see `BatchEngine.complete_batch`.
+        """Generate what follows several raw prompts; see `BatchEngine.complete_batch`.
 
         Args:
             tick: called after each step.
@@ -123,26 +118,21 @@ class LocalModel:
         Raises:
             Cancelled: it was given up.
         """
-        results: list[Completion | EngineError | None] = [None] * len(requests)
-        fitting: list[tuple[int, list[int], int]] = []
+        results: dict[int, Completion | EngineError] = {}
+        wanted: dict[int, tuple[CompletionRequest, Sequence[int], int]] = {}
         for number, request in enumerate(requests):
             ids = self._tokenize(request.messages[-1].content, raw=True)
             try:
-                fitting.append((number, ids, self._room(request, ids)))
+                wanted[number] = request, ids, self._room(request, ids)
             except EngineError as problem:
                 results[number] = problem
-        # Prompts of like length together: the less there is to pad.
-        fitting.sort(key=lambda prompt: len(prompt[1]))
-        for first in range(0, len(fitting), at_once):
-            some = fitting[first : first + at_once]
-            for (number, _, _), result in zip(some, self._together(requests, some, cancel, tick), strict=True):
-                results[number] = result
-        return [result for result in results if result is not None]
+        if wanted:
+            results.update(zip(wanted, self._together(list(wanted.values()), cancel, tick), strict=True))
+        return [results[number] for number in range(len(requests))]
 
     def _together(
         self,
-        requests: Sequence[CompletionRequest],
-        prompts: Sequence[tuple[int, list[int], int]],
+        wanted: Sequence[tuple[CompletionRequest, Sequence[int], int]],
         cancel: threading.Event,
         tick: Callable[[], None],
     ) -> Sequence[Completion | EngineError]:
@@ -152,7 +142,7 @@ class LocalModel:
                     self._model,
                     self._tokenizer,
                     self._sampling,
-                    [(requests[number], ids, bound) for number, ids, bound in prompts],
+                    wanted,
                     device=self.device,
                     piece=PREFILL,
                     cancel=cancel,
@@ -161,7 +151,7 @@ class LocalModel:
         except Cancelled:
             raise
         except Exception as problem:  # noqa: BLE001 - torch and transformers raise whatever they like
-            return [work_failure(self.name, problem)] * len(prompts)
+            return [work_failure(self.name, problem)] * len(wanted)
 
     def _room(self, request: CompletionRequest, ids: Sequence[int]) -> int:
         """The most tokens that the reply to these may have.

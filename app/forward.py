@@ -1,0 +1,171 @@
+"""Several raw prompts at once: generated together where the engine can, else as many at once as it has slots.
+
+Each has its own end and its own error; the results stand in the order of the prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from app.chat import Chat, ReplyOptions
+from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
+from app.errors import Busy, ChatError, NoModel, Stopping
+from app.history import SessionHistory, StoredMessage
+from app.metrics import ReplyMetrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What came of one prompt.
+
+    Attributes:
+        text: what the model wrote; of a failure what had come until then.
+        finish_reason: None: it failed.
+        error: why it failed; None: it did not.
+        model: which model wrote.
+    """
+
+    prompt: str
+    text: str
+    finish_reason: FinishReason | None
+    error: ChatError | None
+    model: ModelInfo
+    metrics: ReplyMetrics
+
+
+async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions) -> list[Forwarded]:
+    """What a model writes after each of several prompts, which it reads as they stand.
+
+    Cancelling it ends the engine's work.
+
+    Args:
+        chat: whose queue, limits and models count.
+        prompts: any number; those beyond what is worked on at once wait, and let others in between.
+        options: the same for all; a system prompt has no place in raw text and is left aside.
+
+    Raises:
+        ChatError: nothing at all could be asked: there is no such model, it takes no raw text, the queue is full.
+    """
+    if chat.stopping:
+        raise Stopping
+    if not options.model:
+        raise NoModel
+    model = await chat.catalog.find(options.model)
+    engine = chat.catalog.engine_of(model)
+    options = replace(options, model=model.id, system="", raw=True, strict=True)
+    chat.check_features(engine, model, options)
+    if isinstance(engine, BatchEngine):
+        results = await _together(chat, engine, model, options, prompts)
+    else:
+        results = await _each(chat, engine, model, options, prompts)
+    errors = [result.error for result in results]
+    if errors and all(isinstance(error, Busy) for error in errors) and errors[0] is not None:
+        raise errors[0]
+    return results
+
+
+async def _each(
+    chat: Chat, engine: Engine, model: ModelInfo, options: ReplyOptions, prompts: Sequence[str]
+) -> list[Forwarded]:
+    """A turn for each. No more of them are in the queue than it serves, so that nobody is turned away for them."""
+    gate = asyncio.Semaphore(chat.queue_of(engine).slots)
+
+    async def one(prompt: str) -> Forwarded:
+        turn = chat.turn(SessionHistory(uuid4().hex), StoredMessage(uuid4().hex, prompt), uuid4().hex, options)
+        async with gate:
+            try:
+                async with aclosing(turn.events()) as events:
+                    async for _ in events:
+                        pass
+            except ChatError:
+                pass  # the turn holds it
+        assert turn.metrics is not None
+        reason = turn.finish_reason if turn.error is None else None
+        return Forwarded(prompt, turn.text, reason, turn.error, turn.model or model, turn.metrics)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(prompt)) for prompt in prompts]
+    return [task.result() for task in tasks]
+
+
+async def _together(
+    chat: Chat, engine: BatchEngine, model: ModelInfo, options: ReplyOptions, prompts: Sequence[str]
+) -> list[Forwarded]:
+    """As many together as the engine likes, in one slot; between two batches others have their turn."""
+    began = chat.clock()
+    results: dict[int, Forwarded] = {}
+    texts: dict[int, str] = {}
+    for number, prompt in enumerate(prompts):
+        try:
+            texts[number] = chat.checked(prompt)
+        except ChatError as problem:
+            results[number] = _result(chat, model, prompt, problem, began, began)
+    # Those of like length together: the less there is to pad.
+    order = sorted(texts, key=lambda number: len(texts[number]))
+    for first in range(0, len(order), engine.batch):
+        some = order[first : first + engine.batch]
+        admitted = began
+        outcomes: Sequence[Completion | ChatError]
+        try:
+            ticket = chat.queue_of(engine).join()
+            try:
+                async with aclosing(ticket.wait()) as places:
+                    async for _ in places:
+                        pass
+                if chat.stopping:
+                    raise Stopping
+                admitted = chat.clock()
+                context = chat.catalog.context_length(model)
+                outcomes = await engine.complete_batch(
+                    [
+                        CompletionRequest(
+                            model.name, (ChatMessage("user", texts[number]),), options.generation, context, raw=True
+                        )
+                        for number in some
+                    ]
+                )
+            finally:
+                ticket.leave()
+        except ChatError as problem:
+            outcomes = [problem] * len(some)
+        for number, outcome in zip(some, outcomes, strict=True):
+            results[number] = _result(chat, model, prompts[number], outcome, began, admitted)
+    failed = sum(result.error is not None for result in results.values())
+    log.info("CHAT %s batch of %d, %d failed, %.2f s", model.id, len(prompts), failed, chat.clock() - began)
+    return [results[number] for number in range(len(prompts))]
+
+
+def _result(
+    chat: Chat, model: ModelInfo, prompt: str, outcome: Completion | ChatError, began: float, admitted: float
+) -> Forwarded:
+    """`began`, `admitted`: when the whole was asked for, and when this prompt's batch had its turn."""
+    completion = outcome if isinstance(outcome, Completion) else None
+    usage = completion.done.usage if completion else None
+    reply = (usage.reply_tokens if usage else None) or 0
+    metrics = ReplyMetrics(
+        outcome="finished" if completion else "failed",
+        total_seconds=chat.clock() - began,
+        queue_seconds=admitted - began,
+        first_token_seconds=None,
+        load_seconds=usage.load_seconds if usage else 0.0,
+        prompt_seconds=usage.prompt_seconds if usage else 0.0,
+        generation_seconds=usage.generation_seconds if usage else 0.0,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        cached_tokens=usage.cached_tokens if usage else None,
+        reply_tokens=reply,
+        estimated=False,
+        characters=len(completion.text) if completion else 0,
+        context_used=((usage.prompt_tokens if usage else None) or 0) + reply,
+        context_length=chat.catalog.context_length(model),
+    )
+    if completion is None:
+        assert isinstance(outcome, ChatError)
+        return Forwarded(prompt, "", None, outcome, model, metrics)
+    return Forwarded(prompt, completion.text, completion.done.finish_reason, None, model, metrics)

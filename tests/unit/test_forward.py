@@ -1,0 +1,215 @@
+"""Several raw prompts at once: results in their order, each with its own end and error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+from typing import Final
+
+import pytest
+
+from app.chat import Chat, ReplyOptions
+from app.engines.base import Completion, CompletionRequest, Done, GenerationOptions, Usage
+from app.engines.catalog import Catalog
+from app.engines.local import LocalEngine
+from app.errors import (
+    Busy,
+    ChatError,
+    EmptyMessage,
+    EngineError,
+    EngineFailed,
+    MessageTooLarge,
+    NoModel,
+    PromptTooLong,
+    Stopping,
+    UnknownModel,
+    Unsupported,
+)
+from app.forward import forward_many
+from app.settings import GUIDE_DIR
+from tests.fakes.engine import ScriptedEngine
+
+BROKEN: Final = EngineFailed(engine="Ollama", detail="broken on purpose")
+OPTIONS: Final = ReplyOptions("gemma2:2b", system="Be kind.", generation=GenerationOptions(max_tokens=64))
+
+
+class TogetherEngine(ScriptedEngine):
+    """Generates prompts together: each comes back in capitals. `!fail` fails alone, `!break` all that are with it."""
+
+    batch = 3
+
+    def __init__(self) -> None:
+        super().__init__(name="transformers")
+        self.features = frozenset({"raw"})
+        self.batches: list[list[str]] = []
+        self.working = asyncio.Event()
+
+    async def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[Completion | EngineError]:
+        prompts = [request.messages[-1].content for request in requests]
+        self.batches.append(prompts)
+        self.working.set()
+        await self.go_on.wait()
+        if "!break" in prompts:
+            raise BROKEN
+        usage = Usage(2, 3, 0.0, 1.0, 2.0, cached_tokens=0)
+        return [BROKEN if prompt == "!fail" else Completion(prompt.upper(), Done("stop", usage)) for prompt in prompts]
+
+
+def raw_engine(*replies: str | EngineError, slots: int = 1) -> ScriptedEngine:
+    engine = ScriptedEngine(*replies)
+    engine.features = frozenset({"raw"})
+    engine.slots = slots
+    return engine
+
+
+def chat_with(engine: ScriptedEngine, **limits: int) -> Chat:
+    return Chat(Catalog([engine]), **limits)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def together() -> TogetherEngine:
+    return TogetherEngine()
+
+
+# One after the other, or as many at once as there are slots
+
+
+async def test_the_results_stand_in_the_order_of_the_prompts() -> None:
+    engine = raw_engine("one", BROKEN, "three")
+    results = await forward_many(chat_with(engine), ["a", "b", "c"], OPTIONS)
+    assert [(result.prompt, result.text) for result in results] == [("a", "one"), ("b", ""), ("c", "three")]
+    assert [result.finish_reason for result in results] == ["stop", None, "stop"]
+    assert [result.error for result in results] == [None, BROKEN, None]
+    assert [result.metrics.outcome for result in results] == ["finished", "failed", "finished"]
+    assert {result.model.id for result in results} == {"ollama/gemma2:2b"}
+
+
+async def test_each_prompt_is_sent_alone_as_it_stands() -> None:
+    engine = raw_engine()
+    await forward_many(chat_with(engine), ["one", "other"], OPTIONS)
+    assert [[message.content for message in sent.messages] for sent in engine.requests] == [["one"], ["other"]]
+    assert all(sent.raw for sent in engine.requests)
+    assert len({sent.conversation for sent in engine.requests}) == 2
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_as_many_are_worked_on_at_once_as_there_are_slots(slots: int) -> None:
+    engine = raw_engine(slots=slots)
+    engine.go_on.clear()
+    # Nobody may wait: those beyond the slots are held back here.
+    task = asyncio.create_task(forward_many(chat_with(engine, max_waiting=0), list("abcde"), OPTIONS))
+    while len(engine.requests) < slots:
+        await asyncio.sleep(0)
+    assert len(engine.requests) == slots
+    engine.go_on.set()
+    assert all(result.error is None for result in await task)
+
+
+async def test_leaving_ends_the_engines_work() -> None:
+    engine = raw_engine(slots=2)
+    engine.go_on.clear()
+    task = asyncio.create_task(forward_many(chat_with(engine), list("abc"), OPTIONS))
+    while len(engine.requests) < 2:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (len(engine.requests), engine.closed) == (2, 2)
+
+
+# Together
+
+
+async def test_prompts_are_generated_together_those_of_like_length(together: TogetherEngine) -> None:
+    results = await forward_many(chat_with(together), ["long text", "a", "a longer text", "b", "cc"], OPTIONS)
+    assert together.batches == [["a", "b", "cc"], ["long text", "a longer text"]]
+    assert [result.text for result in results] == ["LONG TEXT", "A", "A LONGER TEXT", "B", "CC"]
+    metrics = results[0].metrics
+    assert (metrics.prompt_tokens, metrics.reply_tokens, metrics.tokens_per_second) == (2, 3, 1.5)
+
+
+async def test_one_that_fails_does_not_fail_the_others(together: TogetherEngine) -> None:
+    results = await forward_many(chat_with(together, max_message_bytes=9), ["!fail", "", "ok", "x" * 10], OPTIONS)
+    assert [type(result.error) for result in results] == [EngineFailed, EmptyMessage, type(None), MessageTooLarge]
+    assert results[2].text == "OK"
+    assert results[0].finish_reason is None
+
+
+async def test_a_batch_that_breaks_fails_only_its_own_prompts(together: TogetherEngine) -> None:
+    results = await forward_many(chat_with(together), ["a", "!break", "b", "something long", "else"], OPTIONS)
+    assert [result.error is BROKEN for result in results] == [False, True, False, True, False]
+
+
+async def test_others_have_their_turn_between_two_batches(together: TogetherEngine) -> None:
+    chat = chat_with(together)
+    together.go_on.clear()
+    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS))
+    await together.working.wait()
+    other = chat.queue_of(together).join()
+    together.go_on.set()
+    async for _ in other.wait():
+        pass
+    assert len(together.batches) == 1
+    other.leave()
+    assert len(await task) == 6
+    assert len(together.batches) == 2
+
+
+async def test_a_server_that_stops_says_so_to_those_that_wait(together: TogetherEngine) -> None:
+    chat = chat_with(together)
+    together.go_on.clear()
+    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS))
+    await together.working.wait()
+    chat.stopping = True
+    together.go_on.set()
+    results = await task
+    assert [type(result.error) for result in results] == [type(None)] * 3 + [Stopping] * 3
+
+
+# What cannot be asked at all
+
+
+@pytest.mark.parametrize(
+    ("model", "features", "error"),
+    [("", {"raw"}, NoModel), ("no-such", {"raw"}, UnknownModel), ("gemma2:2b", set(), Unsupported)],
+)
+async def test_what_concerns_all_prompts_is_an_error(model: str, features: set[str], error: type[ChatError]) -> None:
+    engine = raw_engine()
+    engine.features = frozenset(features)  # type: ignore[arg-type]
+    with pytest.raises(error):
+        await forward_many(chat_with(engine), ["a"], ReplyOptions(model))
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize("make", [raw_engine, TogetherEngine])
+async def test_a_full_queue_refuses_all(make: type[ScriptedEngine]) -> None:
+    engine = make()
+    chat = chat_with(engine, max_waiting=0)
+    ticket = chat.queue_of(engine).join()
+    with pytest.raises(Busy):
+        await forward_many(chat, ["a", "b"], OPTIONS)
+    ticket.leave()
+    assert (await forward_many(chat, ["a"], OPTIONS))[0].error is None
+
+
+async def test_no_prompts_have_no_results(together: TogetherEngine) -> None:
+    assert await forward_many(chat_with(together), [], OPTIONS) == []
+
+
+# The real one
+
+
+async def test_the_guide_generates_prompts_together() -> None:
+    pytest.importorskip("torch", reason="torch is not installed (make install-local)")
+    pytest.importorskip("transformers", reason="transformers is not installed (make install-local)")
+    engine = LocalEngine(GUIDE_DIR, [], device="cpu", batch=2)
+    numbers = count()
+    chat = Chat(Catalog([engine]), clock=lambda: float(next(numbers)))
+    options = ReplyOptions("guide", generation=GenerationOptions(temperature=0, max_tokens=8))
+    results = await forward_many(chat, ["How do I", "word " * 5000, "Run"], options)
+    assert [type(result.error) for result in results] == [type(None), PromptTooLong, type(None)]
+    assert results[0].text
+    assert results[2].text
+    assert {result.metrics.context_length for result in results} == {4096}
+    await engine.close()
