@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres import Postgres
 
 pytest_plugins = ["tests.browser"]
+
+# How long an example takes says more of the machine than of the program.
+settings.register_profile("no deadlines", deadline=None)
+settings.load_profile("no deadlines")
 
 _BROWSER = [Path(__file__).parent / folder for folder in ("page", "container")]
 

@@ -67,7 +67,9 @@ def auth_routes(
 
     @routes.post("/login")
     async def login(request: Request, form: Form) -> dict[str, str]:
-        return _token(await by_password().enter(form.username, form.password, origin_of(request)))
+        account = await by_password().enter(form.username, form.password, origin_of(request))
+        standing.forget()  # a moment ago it may have been disabled
+        return _token(account)
 
     @routes.post("/register")
     async def register(request: Request, wanted: NewAccount) -> Response:

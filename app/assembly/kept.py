@@ -109,4 +109,4 @@ class Kept:
                 most=settings.import_max_mb,
             ),
         ]
-        return routes if self.sign_in is None else [login_routes(self.sign_in), *routes]
+        return routes if self.sign_in is None else [login_routes(self.sign_in, standing), *routes]

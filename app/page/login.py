@@ -73,13 +73,19 @@ def by_sign_in(
         config.code.oauth_callback = wrap_user_function(oauth_callback(accounts, allowed))
 
 
-def login_routes(sign_in: SignIn) -> APIRouter:
-    """`POST /login` in place of Chainlit's own, which bounds no tries and tells no reason."""
+def login_routes(sign_in: SignIn, standing: Standing) -> APIRouter:
+    """`POST /login` in place of Chainlit's own, which bounds no tries and tells no reason.
+
+    Args:
+        sign_in: knows who may.
+        standing: is told of who has come in: a moment ago that may have been forbidden.
+    """
     routes = APIRouter()
 
     @routes.post("/login")
     async def login(request: Request, form: Form) -> Response:
         account = await sign_in.enter(form.username, form.password, origin_of(request))
+        standing.forget()
         return with_cookie(request, account, JSONResponse({"success": True}))
 
     return routes

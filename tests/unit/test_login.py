@@ -89,7 +89,7 @@ def test_nobody_is_on_the_page_before_signing_in(site: Program) -> None:
         assert nobody.http.get("/user").status_code == 401
         assert nobody.me() | {"signup": None} == {
             "name": None, "kind": None, "role": None, "signup": None, "history": True, "conversations": 0,
-            "joined": False, "waiting": 0, "devices": [], "links": [],
+            "joined": False, "waiting": 0, "devices": [], "links": [], "password_min": 10,
         }  # fmt: skip
         assert Tab(nobody).accepted is False
 
@@ -100,7 +100,7 @@ def test_an_account_is_found_again_on_another_device(site: Program, ann: Visitor
         tab.ask("hello")
     assert ann.me() | {"name": None} == {
         "name": None, "kind": "account", "role": "user", "signup": True, "history": True, "conversations": 1,
-        "joined": False, "waiting": 0, "devices": [], "links": [],
+        "joined": False, "waiting": 0, "devices": [], "links": [], "password_min": 10,
     }  # fmt: skip
     with Visitor(site.url, known=False) as phone:
         assert phone.sign_in(name.upper()).json() == {"success": True}

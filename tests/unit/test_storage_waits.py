@@ -53,7 +53,9 @@ def postgres_locked(postgres: Postgres, name: str) -> Iterator[None]:
             host="127.0.0.1", port=postgres.port, user=USER, password=PASSWORD, database=name
         )
         async with connection.transaction():
-            await connection.execute("LOCK TABLE users, threads, steps, elements, requests IN ACCESS EXCLUSIVE MODE")
+            await connection.execute(
+                "LOCK TABLE users, threads, steps, elements, request_logs IN ACCESS EXCLUSIVE MODE"
+            )
             locked.set()
             await asyncio.to_thread(done.wait)
         await connection.close()
