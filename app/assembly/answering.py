@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import httpx
+
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import Engine, ModelInfo
@@ -106,7 +108,7 @@ def answering(settings: Settings) -> Answering:
         ollama_models=settings.ollama_models,
         qwen_models=settings.local_models,
         ollama_url=settings.ollama_host,
-        vllm_url=settings.vllm_url,
+        vllm_url=str(httpx.URL(settings.vllm_url).copy_with(userinfo=b"")),
         local=local,
         pulled=settings.pulled_models,
         ollama_wait=settings.ollama_wait,

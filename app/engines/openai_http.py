@@ -26,19 +26,23 @@ class OpenAIHttp:
     """The connections to one server.
 
     Args:
-        url: with or without /v1 at its end.
+        url: with or without /v1 at its end; a name and a password in it are sent as HTTP has them (Basic).
         key: sent as a bearer token; taken out of whatever a server says.
         client: one to use in place of its own, closed with it.
     """
 
     def __init__(self, url: str, key: SecretStr | None = None, client: httpx.AsyncClient | None = None) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        address = httpx.URL(url)
+        # What is shown and logged has no password in it.
+        self.url = str(address.copy_with(userinfo=b"")).rstrip("/").removesuffix("/v1")
         self._key = key.get_secret_value() if key else ""
         self._client = client or httpx.AsyncClient(
             trust_env=False,
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=None),
         )
+        if address.userinfo and not self._key:
+            self._client.auth = httpx.BasicAuth(address.username, address.password)
         if self._key:
             self._client.headers["authorization"] = f"Bearer {self._key}"
         # A proxy that compressed the stream would hold tokens back to fill its blocks.

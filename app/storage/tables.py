@@ -177,7 +177,7 @@ feedback = Table(
     Index("feedback_by_thread", "thread_id"),
 )
 
-# One row for each reply, without a word of what was said unless LOG_TEXT is on: what is counted by /api/stats.
+# One row for each reply. What was said is not written down, and nor is by whom: those columns are empty.
 request_logs = Table(
     "request_logs",
     metadata,

@@ -4,6 +4,7 @@ say, byte by byte."""
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -259,3 +260,20 @@ async def test_a_recorded_refusal_of_ollama_names_the_missing_model() -> None:
     with pytest.raises(ModelMissing) as missing:
         await recorded_events("v1_error_missing", OLLAMA)
     assert missing.value.facts["remedy"] == "ollama pull gemma2:2b"
+
+
+async def test_a_password_in_the_address_is_sent_and_shown_nowhere() -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("authorization", ""))
+        raise httpx.ConnectError("nobody there")
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    engine = OpenAICompatibleEngine("http://ann:hunter2@models.example.org/v1", client=client)
+    with pytest.raises(EngineUnreachable) as refused:
+        await engine.models()
+    assert sent[0] == "Basic " + b64encode(b"ann:hunter2").decode()
+    assert "hunter2" not in str(refused.value)
+    assert "http://models.example.org" in str(refused.value)
+    await engine.close()
