@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -44,7 +45,7 @@ def test_who_waits_is_told_so_until_the_queue_is_full(slow_site: Site) -> None:
         third = slow_site.chat("hi", stream=True)
         assert (third.status_code, third.json()["error"]["code"]) == (429, "queue_full")
         assert int(third.headers["retry-after"]) > 0
-        assert next(first.iter_lines()) == ": reading"
+        assert ": reading" in islice(first.iter_lines(), 9)  # it may have said that it works before
         first.close()
         rest = list(lines)
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in rest if line.startswith("data: {")]
