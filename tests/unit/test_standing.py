@@ -324,6 +324,11 @@ async def test_files_that_everybody_gets_are_not_asked_about() -> None:
     assert site.accounts.asked == 0
 
 
+async def test_signing_out_is_asked_about() -> None:
+    body, _ = await Site(login=True).ask("/logout", cookies=f"access_token={token_for(user_for(ANN))}")
+    assert body["identifier"] == "ann"
+
+
 # Other sites
 
 
