@@ -10,19 +10,21 @@ from contextlib import asynccontextmanager
 import chainlit.server as chainlit_server
 from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.responses import Response
 
 from app import __version__
 from app.account_errors import AccountError
+from app.api.bodies import BoundedBodies
 from app.api.docs import DESCRIPTION, add_docs
-from app.api.guard import only_signed_in
+from app.api.guard import BEARER, OnlySignedIn
 from app.api.health import health_routes
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
 from app.api.openai import openai_routes
 from app.api.programs import Defaults, Programs
 from app.api.refused import Refused, account_refusal, refusal
-from app.api.unknown import add_error_forms
+from app.api.unknown import add_error_forms, broken
 from app.assembly.answering import answering
 from app.assembly.kept import Kept
 from app.metrics import watch_storage
@@ -37,7 +39,6 @@ from app.page.login import by_cookie, by_sign_in
 from app.page.open_pages import OpenPages
 from app.page.owned import owned_routes
 from app.page.preferences import Preferences
-from app.page.small_bodies import SmallBodies
 from app.page.sockets import SocketGuard
 from app.page.standing import Standing, nobodys
 from app.page.token_check import TokenCheck
@@ -155,7 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)
-    guards = [Depends(only_signed_in)] if settings.login else []
+    guards = [Depends(BEARER)] if settings.login else []
     app.include_router(openai_routes(programs, build=__version__, guards=guards))
     add_docs(app)
     add_error_forms(app)
@@ -173,11 +174,15 @@ def create_app(settings: Settings) -> FastAPI:
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
+    if settings.login:
+        app.add_middleware(OnlySignedIn)
     app.add_middleware(TokenCheck, standing=standing)
     app.add_middleware(VisitorCookie, lasting=settings.history)
     app.add_middleware(SocketGuard, sio=chainlit_server.sio)
-    app.add_middleware(SmallBodies)
+    app.add_middleware(BoundedBodies, most=settings.max_body_bytes, most_of_sockets=2 * settings.max_message_bytes)
     app.add_middleware(CrossSite)
     app.add_middleware(ClosedPaths)
+    # As a handler of the app's it would answer outside of the headers.
+    app.add_middleware(ServerErrorMiddleware, handler=broken)
     app.add_middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)
     return app

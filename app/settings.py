@@ -299,6 +299,13 @@ class Settings(BaseSettings):
     )
     max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
     max_message_bytes: int = Field(262_144, ge=1024, le=900_000, description="Largest message, in bytes of UTF-8.")
+    max_body_bytes: int = Field(
+        262_144,
+        ge=16_384,
+        le=100_000_000,
+        description="Largest body of a request, in bytes; a program's whole history is one. For programs that send a "
+        "message of MAX_MESSAGE_BYTES it has to be larger than that, twice as much for text that JSON escapes.",
+    )
     window_low: float = Field(
         0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."
     )

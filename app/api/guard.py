@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from fastapi import HTTPException, Request
+from typing import Final
 
-_HOW = "Sign in: POST /api/auth/login gives a token. Send it with each request: Authorization: Bearer TOKEN"
+from fastapi.security import HTTPBearer
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.openai_problems import refusal
+from app.api.problems import Problem
+
+_HOW: Final = "Sign in: POST /api/auth/login gives a token. Send it with each request: Authorization: Bearer TOKEN"
+_ROOT: Final = "/v1"
+
+# Tells the OpenAPI document, and so /docs, that a token is wanted; who has none has been answered before.
+BEARER: Final = HTTPBearer(auto_error=False, description="The token that `POST /api/auth/login` gives.")
 
 
-async def only_signed_in(request: Request) -> None:
-    """A dependency of every route that lets a model work, on a server where people sign in.
+class OnlySignedIn:
+    """ASGI middleware that answers 401 for all of /v1 where nobody has signed in; nothing of the request is read.
 
-    Raises:
-        HTTPException: 401, the request has no token that is good.
+    A dependency of the routes would come too late: FastAPI reads and checks the body first. For a server with a login,
+    inside of `TokenCheck`, which tells who asks.
     """
-    if request.state.identifier is None:
-        raise HTTPException(401, _HOW, {"WWW-Authenticate": "Bearer"})
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_api(scope["path"]) or scope["state"]["identifier"] is not None:
+            await self._app(scope, receive, send)
+            return
+        answer = refusal(Problem(401, "invalid_api_key", _HOW))
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        await answer(scope, receive, send)
+
+
+def _is_api(path: str) -> bool:
+    return path == _ROOT or path.startswith(f"{_ROOT}/")

@@ -68,17 +68,16 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
     Args:
         programs: makes the replies.
         build: this server's version, for fingerprints.
-        guards: dependencies of every route that lets a model work: who may, and how often.
+        guards: dependencies of every route.
     """
-    routes = APIRouter(prefix="/v1", tags=["OpenAI"])
+    routes = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=list(guards))
     routes.include_router(_listing(programs.chat))
-    generating = APIRouter(dependencies=list(guards))
     defaults = programs.defaults
 
     def reply(form: Form, stream: bool | None) -> Response:
         return Reply(programs, form, stream=bool(stream))
 
-    @generating.post(
+    @routes.post(
         "/chat/completions", response_model=schemas.ChatCompletion, responses=_statuses(_GENERATING, stream=True)
     )
     async def chat_completions(asked: ChatCompletionRequest, language: In) -> Response:
@@ -97,7 +96,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
         form = ChatForm(turn, language, include_usage=asked.include_usage, build=build, parallel=parallel)
         return reply(form, asked.stream)
 
-    @generating.post("/completions", response_model=schemas.Completion, responses=_statuses(_GENERATING, stream=True))
+    @routes.post("/completions", response_model=schemas.Completion, responses=_statuses(_GENERATING, stream=True))
     async def completions(asked: CompletionRequest, language: In) -> Response:
         """The text that goes on from a prompt, without the model's chat template."""
         try:
@@ -111,7 +110,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
             return refusal(problem_of(problem, language))
         return reply(CompletionForm(turn, language, include_usage=asked.include_usage, build=build), asked.stream)
 
-    @generating.post("/responses", response_model=schemas.ResponseObject, responses=_statuses(_GENERATING, stream=True))
+    @routes.post("/responses", response_model=schemas.ResponseObject, responses=_statuses(_GENERATING, stream=True))
     async def responses(asked: ResponseRequest, language: In) -> Response:
         """A reply to a conversation, in the words of OpenAI's newer API. Nothing is stored."""
         try:
@@ -122,7 +121,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
             return refusal(problem_of(problem, language))
         return reply(ResponseForm(turn, language, asked, defaults), asked.stream)
 
-    @generating.post("/embeddings", response_model=schemas.Embeddings, responses=_statuses(_GENERATING))
+    @routes.post("/embeddings", response_model=schemas.Embeddings, responses=_statuses(_GENERATING))
     async def embeddings(asked: EmbeddingRequest, request: Request, language: In) -> Response:
         """A vector for each text, by a model that embeds."""
         try:
@@ -137,7 +136,6 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
             return Response(status_code=499)
         return _json(_embedded(model, found, as_base64=asked.encoding_format == "base64"))
 
-    routes.include_router(generating)
     return routes
 
 

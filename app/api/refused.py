@@ -28,6 +28,20 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
             "из архива.",
         },
     ),
+    "request_too_large": (
+        413,
+        {
+            "en": "That is too much at once: at most {limit} bytes are taken here. Send less.",
+            "ru": "Слишком много сразу: здесь принимается не больше {limit} байт. Отправьте меньше.",
+        },
+    ),
+    "comment_too_long": (
+        422,
+        {
+            "en": "That comment is too long: at most {most} characters are kept. Make it shorter.",
+            "ru": "Комментарий слишком длинный: хранится не больше {most} знаков. Сократите его.",
+        },
+    ),
     "not_an_export": (
         422,
         {

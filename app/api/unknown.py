@@ -54,6 +54,11 @@ def is_api(path: str) -> bool:
     return _form(path) is not None
 
 
+def form_of(path: str) -> Wording:
+    """How an error of a path is worded."""
+    return _form(path) or in_our_form
+
+
 def _form(path: str) -> Wording | None:
     return next((form for root, form in FORMS.items() if path == root or path.startswith(f"{root}/")), None)
 
@@ -75,7 +80,7 @@ class UnknownPath(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See BaseRoute."""
-        path, form = scope["path"], _form(scope["path"]) or in_our_form
+        path, form = scope["path"], form_of(scope["path"])
         allowed = [method for method in _METHODS if self._answers({**scope, "method": method})]
         if allowed:
             answer = form(Problem(405, "method_not_allowed", f"{path} takes {', '.join(allowed)}."))
@@ -88,6 +93,12 @@ class UnknownPath(BaseRoute):
         return any(route.matches(scope)[0] is Match.FULL for route in self._known)
 
 
+async def broken(request: Request, problem: Exception) -> Response:
+    """Starlette's handler for errors that nobody has foreseen."""
+    form = form_of(request.url.path)
+    return form(Problem(500, "internal_error", "Something broke in this server; its log has more."))
+
+
 def add_error_forms(app: FastAPI) -> None:
     """To be called when all routes of the APIs are there, and before Chainlit is mounted."""
 
@@ -95,25 +106,20 @@ def add_error_forms(app: FastAPI) -> None:
         assert isinstance(problem, RequestValidationError)
         if request.url.path.startswith(PAGE_ROUTES):
             return await in_the_pages_words(request, Refused("bad_request"))
-        form = _form(request.url.path) or in_our_form
+        form = form_of(request.url.path)
         return form(_invalid(problem.errors()))
 
     async def refused(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
-        form = _form(request.url.path) or in_our_form
+        form = form_of(request.url.path)
         code = _CODES.get(problem.status_code, HTTPStatus(problem.status_code).phrase.lower().replace(" ", "_"))
         answer = form(Problem(problem.status_code, code, str(problem.detail)))
         for name, value in (problem.headers or {}).items():
             answer.headers[name] = value
         return answer
 
-    async def broken(request: Request, problem: Exception) -> Response:
-        form = _form(request.url.path) or in_our_form
-        return form(Problem(500, "internal_error", "Something broke in this server; its log has more."))
-
     app.add_exception_handler(RequestValidationError, unreadable)
     app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(Exception, broken)
     app.router.routes.append(UnknownPath(list(app.router.routes)))
 
 

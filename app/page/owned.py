@@ -5,7 +5,7 @@ What is another visitor's is answered like what is not there.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
 
 import chainlit.server as chainlit_server
@@ -14,7 +14,11 @@ from chainlit.session import WebsocketSession
 from chainlit.types import CallActionRequest, DeleteFeedbackRequest, UpdateFeedbackRequest
 from fastapi import APIRouter, Body, Depends, HTTPException, Request, Response
 
+from app.api.refused import Refused
 from app.page.steps import answer_in_run
+
+# Longest comment on a reply, in characters.
+_LONGEST_COMMENT: Final = 4_000
 
 
 class Owners(Protocol):
@@ -39,7 +43,9 @@ def owned_routes(store: Owners) -> APIRouter:
 
     @routes.put("/feedback")
     async def give_feedback(request: Request, update: UpdateFeedbackRequest, visitor: Known) -> Any:
-        """Chainlit's would give a thumb to any message."""
+        """Chainlit's would give a thumb to any message, with a comment of any length."""
+        if len(update.feedback.comment or "") > _LONGEST_COMMENT:
+            raise Refused("comment_too_long", most=_LONGEST_COMMENT)
         update.feedback.forId = answer_in_run(update.feedback.forId)
         _only_for(visitor, await store.step_author(update.feedback.forId))
         return await chainlit_server.update_feedback(request, update, visitor)

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.page.standing import Standing
 from app.page.tokens import bearer_of, cookies_of, names_of_token, token_in, user_of, without_bearer, without_cookies
-from app.page.visitor import COOKIE, STATIC, own_name
+from app.page.visitor import COOKIE, is_static, own_name
 
 _GONE: Final = "{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
 
@@ -30,7 +30,7 @@ class TokenCheck:
         self._standing = standing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"].startswith(STATIC):
+        if scope["type"] not in ("http", "websocket") or is_static(scope["path"]):
             await self._app(scope, receive, send)
             return
         headers = list(scope["headers"])

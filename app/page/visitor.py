@@ -19,10 +19,21 @@ _YEAR: Final = 365 * 24 * 3600
 _BYTES: Final = 32  # 256 bits
 _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 # What is the same for everybody.
-STATIC: Final = ("/public/", "/assets/", "/favicon", "/logo")
-# Where nobody is a visitor: files, sockets that exist already, programs and what watches this server.
-_WITHOUT: Final = (*STATIC, "/ws/", "/v1/", "/health", "/ready", "/metrics", "/docs", "/redoc", "/openapi.json")
+_FILES: Final = frozenset({"/favicon", "/logo"})
+_FOLDERS: Final = ("/public/", "/assets/")
+# Where else nobody is a visitor: sockets that exist already, programs and what watches this server.
+_WITHOUT: Final = frozenset({"/health", "/ready", "/metrics", "/docs", "/redoc", "/openapi.json"})
+_BELOW: Final = ("/ws/", "/v1/", "/docs/")
 _SECRET_FILE: Final = "secret.key"
+
+
+def is_static(path: str) -> bool:
+    """Whether a path is answered with the same to everybody."""
+    return path in _FILES or path.startswith(_FOLDERS)
+
+
+def _has_visitors(path: str) -> bool:
+    return not (is_static(path) or path in _WITHOUT or path.startswith(_BELOW))
 
 
 def cookie_of(header: str | None) -> str | None:
@@ -74,7 +85,7 @@ class VisitorCookie:
         self._age = f"Max-Age={_YEAR}; " if lasting else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_WITHOUT):
+        if scope["type"] != "http" or not _has_visitors(scope["path"]):
             await self._app(scope, receive, send)
             return
         sent = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")

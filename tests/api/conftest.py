@@ -48,7 +48,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("api")
     with (
         fake_ollama(folder, "--models", MODELS, "--speedup", "10000") as ollama,
-        server(folder, OLLAMA_HOST=ollama.url, MODELS="gemma2:2b", MODEL_ALIASES="fast=ollama/gemma2:2b") as program,
+        server(
+            folder,
+            OLLAMA_HOST=ollama.url,
+            MODELS="gemma2:2b",
+            MODEL_ALIASES="fast=ollama/gemma2:2b",
+            MAX_MESSAGE_BYTES="100000",
+        ) as program,
     ):
         yield Site(program, ollama)
 

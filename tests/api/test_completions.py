@@ -189,7 +189,8 @@ def test_json(site: Site) -> None:
         ({"stop": ["a", "b", "c", "d", "e"]}, (422, "invalid_value", "stop")),
         ({"messages": []}, (422, "invalid_value", "messages")),
         ({"messages": [{"role": "user", "content": " "}]}, (400, "empty_message", "messages")),
-        ({"messages": [{"role": "user", "content": "x" * 300_000}]}, (413, "message_too_large", "messages")),
+        ({"messages": [{"role": "user", "content": "x" * 150_000}]}, (413, "message_too_large", "messages")),
+        ({"messages": [{"role": "user", "content": "x" * 300_000}]}, (413, "request_too_large", None)),
         ({"messages": [{"role": "user", "content": "one two " * 5000}]}, (400, "context_length_exceeded", "messages")),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},

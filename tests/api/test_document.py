@@ -53,6 +53,11 @@ def test_each_operation_of_v1_is_told_with_its_errors(document: dict[str, Any]) 
                 assert {"401", "404", "429", "503"} <= set(operation["responses"]), path
 
 
+def test_without_a_login_no_token_is_wanted(document: dict[str, Any]) -> None:
+    assert "securitySchemes" not in document["components"]
+    assert not any("security" in operation for path in document["paths"].values() for operation in path.values())
+
+
 @pytest.mark.parametrize("readme", ["README.md", "README.ru.md"])
 def test_the_readme_lists_what_is_ignored(readme: str) -> None:
     text = (ROOT / readme).read_text(encoding="utf-8")

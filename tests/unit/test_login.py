@@ -119,6 +119,48 @@ def test_a_program_signs_in_and_sends_its_token(site: Program, ann: Visitor) -> 
     assert httpx.get(f"{site.url}/user", headers=headers, trust_env=False).json()["identifier"] == name_of(ann)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("GET", "/v1/models", b""),
+        ("GET", "/v1/models/gemma2:2b", b""),
+        ("GET", "/v1/nowhere", b""),
+        ("POST", "/v1/chat/completions", b"{}"),
+        ("POST", "/v1/chat/completions", b"{no json"),
+        ("POST", "/v1/responses", b'{"model": 1}'),
+        ("POST", "/v1/completions", b""),
+        ("POST", "/v1/embeddings", b"{}"),
+    ],
+)
+def test_a_stranger_learns_nothing_from_the_api_but_how_to_sign_in(
+    site: Program, method: str, path: str, content: bytes
+) -> None:
+    for token in ({}, {"Authorization": "Bearer nobody"}):
+        headers = {"Content-Type": "application/json"} | token
+        answer = httpx.request(method, site.url + path, content=content, headers=headers, trust_env=False)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert answer.json()["error"]["message"].startswith("Sign in: ")
+
+
+def test_a_program_that_has_signed_in_lists_the_models_and_asks_one(site: Program, ann: Visitor) -> None:
+    headers = {"Authorization": f"Bearer {token_of(ann)}"}
+    (model, *_) = httpx.get(f"{site.url}/v1/models", headers=headers, trust_env=False).json()["data"]
+    asked = {"model": model["id"], "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16}
+    answer = httpx.post(f"{site.url}/v1/chat/completions", json=asked, headers=headers, timeout=60, trust_env=False)
+    assert answer.status_code == 200
+    unreadable = httpx.post(f"{site.url}/v1/chat/completions", json={}, headers=headers, trust_env=False)
+    assert unreadable.status_code == 422
+
+
+def test_the_document_says_that_programs_send_a_token(site: Program) -> None:
+    document = site.get("/openapi.json")
+    assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation.get("security", []) == ([{"HTTPBearer": []}] if path.startswith("/v1/") else []), path
+
+
 @pytest.mark.parametrize("path", ["/login", "/api/auth/login"])
 @pytest.mark.parametrize(
     ("language", "sentence"), [("en", "The name or the password is wrong"), ("ru", "Имя или пароль")]

@@ -49,6 +49,41 @@ def test_there_is_no_mcp(site: Program, method: str) -> None:
     assert answer.status_code == 404
 
 
+# What `serve` does, with a route that breaks.
+BREAKS = """
+import asyncio, httpx
+from app.server import _chainlit_environment
+_chainlit_environment()
+from app.main import create_app
+from app.settings import Settings
+from starlette.routing import Route
+
+async def breaks(request):
+    raise RuntimeError("nobody has foreseen this")
+
+app = create_app(Settings(history=False))
+for path in ("/api/breaks", "/v1/breaks"):
+    app.router.routes.insert(0, Route(path, breaks))
+
+async def ask(path):
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        answer = await client.get(path)
+        print(answer.status_code, answer.headers["x-content-type-options"], sorted(answer.json()))
+
+for path in ("/api/breaks", "/v1/breaks"):
+    asyncio.run(ask(path))
+"""
+
+
+def test_an_unforeseen_error_is_answered_with_the_headers_of_all_answers(tmp_path: Path) -> None:
+    environment = clean_environment() | {"CHAINLIT_AUTH_SECRET": KEY}
+    done = subprocess.run(
+        [sys.executable, "-c", BREAKS], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-2:] == ["500 nosniff ['code', 'detail']", "500 nosniff ['error']"]
+
+
 def test_packages_that_nothing_uses_are_not_loaded(tmp_path: Path) -> None:
     code = (
         "import sys; from app.server import _chainlit_environment; _chainlit_environment(); import app.main;"

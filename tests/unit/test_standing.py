@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.refused import asked_language
 from app.page.cross_site import CrossSite
-from app.page.small_bodies import SmallBodies
 from app.page.standing import Recent, Standing
 from app.page.token_check import TokenCheck
 from app.page.tokens import token_for, user_for
@@ -324,6 +323,11 @@ async def test_files_that_everybody_gets_are_not_asked_about() -> None:
     assert site.accounts.asked == 0
 
 
+async def test_signing_out_is_asked_about() -> None:
+    body, _ = await Site(login=True).ask("/logout", cookies=f"access_token={token_for(user_for(ANN))}")
+    assert body["identifier"] == "ann"
+
+
 # Other sites
 
 
@@ -368,29 +372,6 @@ async def test_no_other_sites_page_opens_a_socket(site: bytes, opened: bool) -> 
     scope = {"type": "websocket", "path": "/ws/socket.io/", "headers": [(b"sec-fetch-site", site)]}
     await CrossSite(application)(scope, None, send)  # type: ignore[arg-type]
     assert sent == ["websocket.accept" if opened else "websocket.close"]
-
-
-# Bodies
-
-
-async def chunks(size: int) -> AsyncIterator[bytes]:
-    for _ in range(size // 100):
-        yield b"x" * 100
-
-
-@pytest.mark.parametrize("path", ["/login", "/api/auth/register", "/api/me/join"])
-@pytest.mark.parametrize(("size", "status"), [(16_300, 200), (20_000, 413), (10_000_000, 413)])
-async def test_more_than_signing_in_takes_is_not_read(path: str, size: int, status: int) -> None:
-    for content in (b"x" * size, chunks(size)):
-        answer = await called(SmallBodies(ok), "POST", path, content=content)
-        assert answer.status_code == status
-        if status == 200:
-            assert answer.json() == size
-
-
-async def test_what_is_imported_may_be_large() -> None:
-    answer = await called(SmallBodies(ok), "POST", "/api/me/import", content=b"x" * 1_000_000)
-    assert answer.json() == 1_000_000
 
 
 # Languages

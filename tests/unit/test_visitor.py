@@ -72,12 +72,23 @@ async def test_a_header_that_anybody_can_send_does_not_make_it_secure() -> None:
         assert SimpleCookie((await client.get("/")).headers["set-cookie"])[COOKIE]["secure"] == ""
 
 
-@pytest.mark.parametrize("path", ["/public/theme.json", "/assets/index.js", "/favicon", "/ws/socket.io/"])
-async def test_files_and_sockets_get_no_cookie(path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["/public/theme.json", "/assets/index.js", "/favicon", "/logo", "/ws/socket.io/", "/v1/models", "/ready", "/docs"],
+)
+async def test_files_sockets_and_programs_get_no_cookie(path: str) -> None:
     async with browser() as client:
         answer = await client.get(path)
     assert "set-cookie" not in answer.headers
     assert answer.json()["visitor"] is None
+
+
+@pytest.mark.parametrize("path", ["/logout", "/logo/x", "/ready-made", "/healthy", "/documents", "/v10"])
+async def test_a_path_that_only_begins_like_one_of_those_has_a_visitor(path: str) -> None:
+    async with browser() as client:
+        answer = await client.post(path)
+    assert "set-cookie" in answer.headers
+    assert answer.json()["visitor"].startswith("anon-")
 
 
 @pytest.mark.parametrize("bad", ["", "short", "x" * 44, "é" * 43, '"' + VALUE + "x", VALUE[:-1] + "/"])
