@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.bodies import BoundedBodies
-from tests.site import Program, server
+from tests.site import Program, fake_ollama, server
 from tests.tab import Visitor
 
 MOST, SOCKETS = 50_000, 80_000
@@ -103,7 +103,9 @@ async def test_the_refusal_has_the_form_of_the_path_and_the_askers_language() ->
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with server(tmp_path_factory.mktemp("bodies"), OLLAMA_HOST="http://127.0.0.1:9", MAX_BODY_BYTES="20000") as program:
+    folder = tmp_path_factory.mktemp("bodies")
+    # With an engine that is there: else a model of our own is loaded meanwhile, which takes memory, too.
+    with fake_ollama(folder) as ollama, server(folder, OLLAMA_HOST=ollama.url, MAX_BODY_BYTES="20000") as program:
         yield program
 
 
