@@ -166,7 +166,7 @@ class Page:
             visit.move_to(session, thread)
         else:
             visit = await self._visit(session)
-            elsewhere = (other for other in _visits() if other.session.thread_id == thread["id"])
+            elsewhere = _visits_to(thread["id"], _visitor(visit))
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
@@ -175,10 +175,12 @@ class Page:
             await visit.tell_waiting()
 
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:
-        """A visit to that conversation whose reply is still being written: this session's own, where only its
-        connection broke, or one whose page is gone."""
-        for visit in _visits():
-            if visit.session.thread_id != thread_id or visit.answering is None:
+        """A visit of this visitor's to that conversation whose reply is still being written: this session's own, where
+        only its connection broke, or one whose page is gone. Another visitor's page may have named the same thread."""
+        if session.user is None:
+            return None
+        for visit in _visits_to(thread_id, session.user.identifier):
+            if visit.answering is None:
                 continue
             if visit.session is session or not sio.manager.is_connected(visit.session.socket_id, "/"):
                 return visit
@@ -302,6 +304,11 @@ def _visit_of(session: object) -> Visit | None:
 def _visits() -> list[Visit]:
     """Those of all sessions that Chainlit knows."""
     return [visit for session in list(ws_sessions_id.values()) if (visit := _visit_of(session)) is not None]
+
+
+def _visits_to(thread_id: str, identifier: str) -> list[Visit]:
+    """A visitor's visits to a conversation."""
+    return [visit for visit in _visits() if visit.session.thread_id == thread_id and _visitor(visit) == identifier]
 
 
 def _session() -> WebsocketSession:

@@ -518,6 +518,28 @@ def test_a_page_that_named_its_thread_before_ann_did_gets_nothing_of_hers(ann: A
     ann.visitor.call("DELETE", "/project/thread", {"threadId": thread})
 
 
+def test_a_reply_is_not_handed_to_the_stranger_who_has_the_thread_of_a_link(site: Program, eve: Visitor) -> None:
+    """Bob has followed a link of Eve's, Eve writes there first, and Bob's connection breaks in mid-reply."""
+    thread = new_id()
+    with Visitor(site.url) as bob:
+        eves, bobs = Tab(eve, thread_id=thread), Tab(bob, thread_id=thread)
+        eves.ask("mine now")
+        bobs.send("chat_settings_change", {"system_prompt": SECRET})
+        bobs.ask(SECRET)
+        bobs.send("client_message", question("!words 20000", new_id()))
+        bobs.wait_for("stream_start")
+        bobs.leave()
+        for where in {thread} | {one["id"] for one in threads_of(eve)}:
+            with Tab(eve, thread_id=where) as taken:
+                told = taken.listen(0.5)
+                assert SECRET not in told
+                assert "task_start" not in told
+                taken.send("stop")
+                taken.ask("what was said?")
+                assert SECRET not in taken.listen(0.2)
+        eves.leave()
+
+
 def test_a_deleted_conversation_is_nobodys(ann: Ann, eve: Visitor) -> None:
     thread = new_id()
     with Tab(ann.visitor, thread_id=thread) as tab:
