@@ -23,7 +23,7 @@ from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.sockets import connect
-from app.page.steps import new_id, with_runs
+from app.page.steps import with_runs
 from app.page.texts import language_of, starters, text
 from app.page.visit import PageStore, Visit
 from app.storage.problems import DatabaseAway
@@ -236,8 +236,12 @@ class Page:
                 log.error("STORE a conversation cannot be opened: %s", problem)
                 visit = await self._visit(session)
                 await visit.emitter.send_resume_thread_error(text(visit.language, "away"))
-                session.thread_id_to_resume, session.thread_id = None, new_id()
+                session.thread_id_to_resume = None
                 await connection_successful(sid)
+        else:
+            session = WebsocketSession.require(sid)
+            if session.thread_id_to_resume != session.thread_id:  # not found: the page begins one of its own
+                session.thread_id_to_resume = None
         known = _visit_of(WebsocketSession.get(sid))
         if known is not None:
             await known.show_again()
