@@ -23,7 +23,7 @@ from app.default_model import GUIDE, DefaultModelFinder
 from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.sockets import connect
-from app.page.steps import new_id, with_runs
+from app.page.steps import with_runs
 from app.page.texts import language_of, starters, text
 from app.page.visit import PageStore, Visit
 from app.storage.problems import DatabaseAway
@@ -166,7 +166,7 @@ class Page:
             visit.move_to(session, thread)
         else:
             visit = await self._visit(session)
-            elsewhere = (other for other in _visits() if other.session.thread_id == thread["id"])
+            elsewhere = _visits_to(thread["id"], _visitor(visit))
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
@@ -175,10 +175,12 @@ class Page:
             await visit.tell_waiting()
 
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:
-        """A visit to that conversation whose reply is still being written: this session's own, where only its
-        connection broke, or one whose page is gone."""
-        for visit in _visits():
-            if visit.session.thread_id != thread_id or visit.answering is None:
+        """A visit of this visitor's to that conversation whose reply is still being written: this session's own, where
+        only its connection broke, or one whose page is gone. Another visitor's page may have named the same thread."""
+        if session.user is None:
+            return None
+        for visit in _visits_to(thread_id, session.user.identifier):
+            if visit.answering is None:
                 continue
             if visit.session is session or not sio.manager.is_connected(visit.session.socket_id, "/"):
                 return visit
@@ -234,8 +236,12 @@ class Page:
                 log.error("STORE a conversation cannot be opened: %s", problem)
                 visit = await self._visit(session)
                 await visit.emitter.send_resume_thread_error(text(visit.language, "away"))
-                session.thread_id_to_resume, session.thread_id = None, new_id()
+                session.thread_id_to_resume = None
                 await connection_successful(sid)
+        else:
+            session = WebsocketSession.require(sid)
+            if session.thread_id_to_resume != session.thread_id:  # not found: the page begins one of its own
+                session.thread_id_to_resume = None
         known = _visit_of(WebsocketSession.get(sid))
         if known is not None:
             await known.show_again()
@@ -302,6 +308,11 @@ def _visit_of(session: object) -> Visit | None:
 def _visits() -> list[Visit]:
     """Those of all sessions that Chainlit knows."""
     return [visit for session in list(ws_sessions_id.values()) if (visit := _visit_of(session)) is not None]
+
+
+def _visits_to(thread_id: str, identifier: str) -> list[Visit]:
+    """A visitor's visits to a conversation."""
+    return [visit for visit in _visits() if visit.session.thread_id == thread_id and _visitor(visit) == identifier]
 
 
 def _session() -> WebsocketSession:

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from chainlit.data import get_data_layer
 from chainlit.session import WebsocketSession
 from chainlit.socket import connect as chainlit_connect
 from starlette.datastructures import Headers
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from app.page.data_layer import ONLY_OWNER
+from app.page.steps import new_id
 from app.page.visitor import cookie_of
 from app.storage.problems import DatabaseAway
 
@@ -27,6 +29,7 @@ async def connect(sid: str, environ: dict[str, Any], auth: object) -> Any:
     """Chainlit's `connect`, which asks whose the session and the thread are, for ids that can be some.
 
     A session's id names a folder that Chainlit deletes with the session: `../data` would be everybody's conversations.
+    A thread's may come from a stranger, as a link: where it is not the visitor's, what is said has one of its own.
 
     Raises:
         ConnectionRefusedError: the page may not connect.
@@ -40,16 +43,19 @@ async def connect(sid: str, environ: dict[str, Any], auth: object) -> Any:
         raise ConnectionRefusedError("not a thread's id")
     asked = ONLY_OWNER.set(True)
     try:
-        return await chainlit_connect(sid, environ, auth)
+        accepted = await chainlit_connect(sid, environ, auth)
+        layer, session = get_data_layer(), WebsocketSession.require(sid)
+        owner = await layer.get_thread_author(thread_id) if layer is not None and thread_id else ""
+        own = session.user is not None and session.user.identifier == owner
     except DatabaseAway:
         # Whose the thread is cannot be asked now; it is when the thread is opened.
         accepted = await chainlit_connect(sid, environ, auth | {"threadId": ""})
-        session = WebsocketSession.require(sid)
-        if not session.restored:
-            session.thread_id_to_resume = thread_id
-        return accepted
+        session, own = WebsocketSession.require(sid), False
     finally:
         ONLY_OWNER.reset(asked)
+    if thread_id and not own and not session.restored:
+        session.thread_id_to_resume, session.thread_id = thread_id, new_id()
+    return accepted
 
 
 class SocketGuard:

@@ -497,31 +497,59 @@ def test_no_event_reaches_into_anothers_conversation(ann: Ann, eve: Visitor) -> 
     assert not any(name in packet for packet in ann.tab.told[heard:] for name in ("new_message", "task_start"))
 
 
-def test_a_page_that_named_its_thread_before_ann_did_gets_nothing_of_hers(ann: Ann, eve: Visitor) -> None:
+def test_what_is_said_behind_a_strangers_link_has_an_id_that_the_stranger_does_not_know(ann: Ann, eve: Visitor) -> None:
     """Ann has followed a link of Eve's to a conversation that was not there yet."""
-    thread = new_id()
+    thread, known = new_id(), {one["id"] for one in threads_of(ann.visitor)}
     eves, anns = Tab(eve, thread_id=thread), Tab(ann.visitor, thread_id=thread)
     assert eves.accepted
     assert anns.accepted
     anns.ask(SECRET)
-    before = ann.visitor.thread(thread)
+    (own,) = {one["id"] for one in threads_of(ann.visitor)} - known
+    assert own != thread
+    before = ann.visitor.thread(own)
     eves.send("connection_successful")
     eves.send("chat_settings_change", {"system_prompt": TAKEN})
     eves.ask(TAKEN)
     assert SECRET not in eves.listen(0.2)
     eves.leave()
     time.sleep(0.3)
-    assert ann.visitor.thread(thread) == before
-    again = Tab(eve, thread_id=thread)
-    assert again.accepted is False
+    assert ann.visitor.thread(own) == before
+    assert ann.visitor.call("GET", f"/project/thread/{thread}").status_code == 404
+    assert Tab(eve, thread_id=own).accepted is False
     anns.leave()
-    ann.visitor.call("DELETE", "/project/thread", {"threadId": thread})
+    with Tab(ann.visitor, session_id=anns.session_id) as again:  # the broken connection does not ask for it again
+        again.ask("and on")
+    assert len(ann.visitor.thread(own)["steps"]) == 4
+    ann.visitor.call("DELETE", "/project/thread", {"threadId": own}).raise_for_status()
+
+
+def test_a_reply_is_not_handed_to_the_stranger_who_has_the_thread_of_a_link(site: Program, eve: Visitor) -> None:
+    """Bob has followed a link of Eve's, Eve writes there first, and Bob's connection breaks in mid-reply."""
+    thread = new_id()
+    with Visitor(site.url) as bob:
+        eves, bobs = Tab(eve, thread_id=thread), Tab(bob, thread_id=thread)
+        eves.ask("mine now")
+        bobs.send("chat_settings_change", {"system_prompt": SECRET})
+        bobs.ask(SECRET)
+        bobs.send("client_message", question("!words 20000", new_id()))
+        bobs.wait_for("stream_start")
+        bobs.leave()
+        for where in {thread} | {one["id"] for one in threads_of(eve)}:
+            with Tab(eve, thread_id=where) as taken:
+                told = taken.listen(0.5)
+                assert SECRET not in told
+                assert "task_start" not in told
+                taken.send("stop")
+                taken.ask("what was said?")
+                assert SECRET not in taken.listen(0.2)
+        eves.leave()
 
 
 def test_a_deleted_conversation_is_nobodys(ann: Ann, eve: Visitor) -> None:
-    thread = new_id()
-    with Tab(ann.visitor, thread_id=thread) as tab:
+    known = {one["id"] for one in threads_of(ann.visitor)}
+    with Tab(ann.visitor) as tab:
         tab.ask(SECRET)
+    (thread,) = {one["id"] for one in threads_of(ann.visitor)} - known
     ann.visitor.call("DELETE", "/project/thread", {"threadId": thread}).raise_for_status()
     with Tab(eve, thread_id=thread) as tab:
         tab.ask(TAKEN)
