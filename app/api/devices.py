@@ -113,7 +113,7 @@ def device_routes(
         own: str | None = request.state.device
         if own is None:
             raise Refused("not_signed_in")
-        await tries.count(origin_of(request).address, _JOIN)
+        await tries.count_action(origin_of(request).address, _JOIN)
         name = browser_name(request.headers.get("user-agent"))
         try:
             if not _CODE.fullmatch(wanted.code):
