@@ -92,7 +92,7 @@ class SignIn:
             TooManyTries: not now.
             DatabaseAway: it cannot be made.
         """
-        await self._tries.count(origin.address, "register:")
+        await self._tries.count_action(origin.address, "register:")
         account = await self.add(name, password)
         self._tries.succeeded(account.identifier, origin.device)
         return account

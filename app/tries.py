@@ -1,4 +1,4 @@
-"""How often a password may be tried: by address and by name."""
+"""How often something may be tried: a password by address and by name, what has no name by address."""
 
 from __future__ import annotations
 
@@ -46,20 +46,32 @@ class Tries:
 
         Args:
             address: where it comes from.
-            name: what is tried: an account's name, or what else is limited for an address.
+            name: the account's whose password is tried.
             device: the browser, by what its cookie leads to.
 
         Raises:
             TooManyTries: it is not to be made.
         """
-        place = _place(address)
-        await self._take(self._wide, "address", place)
+        place = await self._arrive(address)
         known = _key(name, device or "")
         if device is not None and known in self._known:
             await self._take(self._strict, "device", known)
             return
         await self._take(self._strict, "both", _key(name, place))
         await self._take(self._wide, "name", _key(name))
+
+    async def count_action(self, address: str | None, action: str) -> None:
+        """Count a try of what has no owner who could be kept out, so that no address stops it for the others.
+
+        Args:
+            address: where it comes from.
+            action: what is tried; no account can be called so.
+
+        Raises:
+            TooManyTries: it is not to be made.
+        """
+        place = await self._arrive(address)
+        await self._take(self._strict, "both", _key(action, place))
 
     def succeeded(self, name: str, device: str | None) -> None:
         """The owner has signed in from this browser."""
@@ -68,6 +80,11 @@ class Tries:
             self._known.move_to_end(_key(name, device))
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
+
+    async def _arrive(self, address: str | None) -> str:
+        place = _place(address)
+        await self._take(self._wide, "address", place)
+        return place
 
     async def _take(self, limit: RateLimitItemPerSecond, *what: str) -> None:
         if not await self._limits.hit(limit, *what):

@@ -91,9 +91,15 @@ def device_routes(
         if standing.login:
             raise Refused("no_links")
 
-    without_login = [Depends(no_login)]
+    def owners(request: Request) -> None:
+        """A browser that joined could let in whom its owner does not know, or shut the owner's others out."""
+        if request.state.device != request.state.identifier:
+            raise Refused("not_the_owner")
 
-    @routes.post("/links", status_code=201, dependencies=without_login)
+    without_login = [Depends(no_login)]
+    by_the_owner = [*without_login, Depends(owners)]
+
+    @routes.post("/links", status_code=201, dependencies=by_the_owner)
     async def make_link(visitor: SignedIn) -> dict[str, str]:
         code = secrets.token_urlsafe(_BYTES)
         ends = (datetime.now(UTC) + timedelta(days=bounds.link_days)).isoformat(timespec="microseconds")
@@ -103,7 +109,7 @@ def device_routes(
             raise Refused("too_many_links", most=bounds.max_links) from None
         return {"id": link.id, "code": code, "expires_at": link.expires_at}
 
-    @routes.delete("/links/{link_id}", status_code=204, dependencies=without_login)
+    @routes.delete("/links/{link_id}", status_code=204, dependencies=by_the_owner)
     async def revoke_link(visitor: SignedIn, link_id: str) -> None:
         if not await devices.revoke_link(visitor.id, link_id):
             raise Refused("not_found")
@@ -113,7 +119,7 @@ def device_routes(
         own: str | None = request.state.device
         if own is None:
             raise Refused("not_signed_in")
-        await tries.count(origin_of(request).address, _JOIN)
+        await tries.count_action(origin_of(request).address, _JOIN)
         name = browser_name(request.headers.get("user-agent"))
         try:
             if not _CODE.fullmatch(wanted.code):
@@ -133,11 +139,14 @@ def device_routes(
 
     @routes.delete("/devices/{device_id}", dependencies=without_login)
     async def send_away(request: Request, visitor: SignedIn, device_id: str) -> Response:
-        if not await devices.send_away(visitor.id, device_id):
-            raise Refused("not_found")
+        own: str | None = request.state.device
+        if own is None or own == visitor.identifier:
+            if not await devices.send_away(visitor.id, device_id):
+                raise Refused("not_found")
+        elif not await devices.leave(visitor.id, device_id, own):
+            raise Refused("not_the_owner")
         standing.forget()
         response = Response(status_code=204, background=BackgroundTask(pages.close_fallen))
-        own: str | None = request.state.device
         left = own is not None and visitor.identifier != await standing.leads_to(own)
         return shows(request, response, own) if left and own is not None else response
 

@@ -95,6 +95,15 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
             "ru": "Личные ссылки нужны там, где нет входа. Просто войдите на другом устройстве.",
         },
     ),
+    "not_the_owner": (
+        403,
+        {
+            "en": "This browser shows the conversations of another one. Links are made and revoked, and browsers "
+            "removed, there.",
+            "ru": "Этот браузер показывает беседы другого. Создавать и отзывать ссылки и отключать браузеры можно "
+            "только в нём.",
+        },
+    ),
     "bad_code": (
         404,
         {

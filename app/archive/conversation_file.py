@@ -16,11 +16,12 @@ from pydantic_core import from_json as parse
 from app import __version__
 from app.archive.parts import ElementPart, Part, StepPart, ThreadPart, ThumbPart
 from app.storage.records import ORIGIN, Conversation, Json, Step
+from app.transcript import SETTINGS
 
 FORMAT: Final = "chainlit-ollama conversation"
 VERSION: Final = 1
-# Of what Chainlit keeps with a thread, what is the conversation's; the rest is about a browser's session.
-THREAD_METADATA: Final = ("chat_settings", "chat_profile")
+# Of what is kept with a thread, what is the conversation's; the rest is about a browser's session.
+THREAD_METADATA: Final = (SETTINGS, "chat_settings", "chat_profile")
 
 # Bounds of a file. None of them is near what a conversation has; what is made of JSON takes up to a hundred times the
 # memory of its signs, and each thing that is wrong in it takes more.

@@ -8,7 +8,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.page.preferences import Preferences
 from app.storage.records import Json
+from app.transcript import SETTINGS
 
 _LONGEST_TEXT: Final = 4_000_000  # characters
 _LONGEST_WORD: Final = 1_000
@@ -28,6 +30,16 @@ def _moment(text: str) -> str:
     except OverflowError:
         raise ValueError("no time") from None
     return min(at, datetime.now(UTC)).isoformat(timespec="microseconds")
+
+
+def _thread_metadata(values: Json) -> Json:
+    """The settings are those that a visitor could have set; a conversation of before has none."""
+    if SETTINGS not in values:
+        return values
+    settings = values[SETTINGS]
+    if not isinstance(settings, dict):
+        raise ValueError("no settings")
+    return values | {SETTINGS: Preferences.allowed(settings)}
 
 
 Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
@@ -55,7 +67,7 @@ class ThreadPart(Part):
 
     id: Id
     name: Text | None
-    metadata: Json
+    metadata: Annotated[Json, AfterValidator(_thread_metadata)]
     tags: list[Word]
     created_at: Moment
     updated_at: Moment

@@ -73,6 +73,16 @@ class Preferences:
                 result = replace(result, **{field.name: value})
         return result, problems
 
+    @classmethod
+    def allowed(cls, values: Mapping[str, object]) -> dict[str, Any]:
+        """Those of some values, which may come from anywhere, that a visitor could have set."""
+        found = {}
+        for name in values.keys() & {field.name for field in fields(cls)}:
+            changed, problems = cls().changed({name: values[name]}, "en")
+            if not problems:
+                found[name] = changed.as_dict()[name]
+        return found
+
     def _number(self, name: str, value: object, language: Language) -> tuple[float, str | None]:
         low, high, _ = _RANGES[name]
         kept = getattr(self, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
@@ -116,6 +116,8 @@ class Devices:
                 raise LinkUnknown
             owner_id: str = link["user_id"]
             await connection.execute(_lock(owner_id))
+            if await first_row(connection, wanted) is None:  # the owner has sent a browser away meanwhile
+                raise LinkUnknown
             own = select(users.c.id).where(users.c.identifier == identifier)
             shown = await _owner(connection, identifier)
             if owner_id == (shown[0] if shown else (await connection.execute(own)).scalar()):
@@ -139,18 +141,32 @@ class Devices:
     async def send_away(self, user_id: str, device_id: str) -> bool:
         """A browser shows its own history again, and writes no more into the conversations that it left with its owner.
 
-        False: no such browser shows this visitor's.
+        The owner's links end: it may know any of them. False: no such browser shows this visitor's.
         """
-        query = select(devices.c.identifier).where(devices.c.id == device_id, devices.c.user_id == user_id)
         async with self._database.write() as connection:
-            device = await first_row(connection, query)
-            if device is None:
-                return False
-            await connection.execute(delete(devices).where(devices.c.id == device_id))
-            own = select(users.c.id).where(users.c.identifier == device["identifier"]).scalar_subquery()
-            left = update(threads).where(threads.c.moved_from == own, threads.c.user_id == user_id)
-            await connection.execute(left.values(moved_from=None))
-        return True
+            await connection.execute(_lock(user_id))
+            gone = await _part(connection, user_id, devices.c.id == device_id)
+            if gone:
+                await connection.execute(delete(links).where(links.c.user_id == user_id))
+        return gone
+
+    async def leave(self, user_id: str, device_id: str, identifier: str) -> bool:
+        """As `send_away`, but the browser itself wants it, so the links stay. False: it is another one, or none."""
+        async with self._database.write() as connection:
+            itself = and_(devices.c.id == device_id, devices.c.identifier == identifier)
+            return await _part(connection, user_id, itself)
+
+
+async def _part(connection: AsyncConnection, user_id: str, which: ColumnElement[bool]) -> bool:
+    """A browser and the visitor whose history it shows have nothing to do with each other any more."""
+    device = await first_row(connection, select(devices.c.identifier).where(which, devices.c.user_id == user_id))
+    if device is None:
+        return False
+    await connection.execute(delete(devices).where(which, devices.c.user_id == user_id))
+    own = select(users.c.id).where(users.c.identifier == device["identifier"]).scalar_subquery()
+    left = update(threads).where(threads.c.moved_from == own, threads.c.user_id == user_id)
+    await connection.execute(left.values(moved_from=None))
+    return True
 
 
 async def _owner(connection: AsyncConnection, identifier: str) -> tuple[str, str] | None:

@@ -51,18 +51,18 @@ const links = (me, does, anew, made) =>
     return item(devices.made(moment(at)), devices.until(moment(until)), action);
   });
 
-const browsers = (me, does, anew) =>
+const browsers = (me, does, anew, made) =>
   me.devices.map(({ id, name, joined_at: at, this: self }) => {
     const { devices } = words();
     const remove = async () => {
       await ask('DELETE', `/api/me/devices/${id}`);
+      made.replaceChildren(); // the links have ended with it
       await anew();
     };
     const shown = name === '?' ? devices.unnamed : name; // as the server calls one that says nothing
-    const action = self
-      ? make('small', 'box-self', {}, devices.self)
-      : named(does(devices.remove, 'small', remove), devices.removeOf(shown, moment(at)));
-    return item(shown, devices.since(moment(at)), action);
+    const here = self && make('small', 'box-self', {}, devices.self);
+    const action = !me.joined && named(does(devices.remove, 'small', remove), devices.removeOf(shown, moment(at)));
+    return item(shown, devices.since(moment(at)), here || action || '');
   });
 
 const leaving = (me) => {
@@ -86,17 +86,21 @@ export const devicesSection = (me, anew, made) => {
     await anew();
     made.querySelector('input').focus();
   });
-  root.append(make('p', '', {}, devices.explain));
+  const joined = list(devices.browsers, browsers(me, does, anew, made)) || [];
   if (me.joined) {
+    // Links and the other browsers are the owner's, whose browser this is not.
     const leave = button(devices.leave.open, '', () => leaving(me));
-    root.append(make('div', 'box-item', {}, make('p', '', {}, devices.joined), leave));
+    root.append(make('div', 'box-item', {}, make('p', '', {}, devices.joined), leave), line, ...joined);
+    return root;
   }
   root.append(
+    make('p', '', {}, devices.explain),
     make('div', 'box-buttons', {}, link),
     made,
     line,
     ...(list(devices.links, links(me, does, anew, made)) || []),
-    ...(list(devices.browsers, browsers(me, does, anew)) || []),
+    ...joined,
+    ...(joined.length > 0 ? [make('p', '', {}, devices.removeEnds)] : []),
   );
   return root;
 };

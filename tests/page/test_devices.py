@@ -199,17 +199,26 @@ def test_a_browser_that_is_removed_has_its_own_conversations_again(visit: Visit,
     bob = visit(site)
     join(bob, new_link(ann))
     assert sidebar(bob) == {"!echo anns"}
+    joined = my_data(bob.page)
+    expect(joined.window.get_by_role("button", name=re.compile("^(Make a link|Remove|Revoke)"))).to_have_count(0)
+    joined.close()
     data = my_data(ann.page)
+    link = link_of(data)
     entry = data.window.get_by_role("listitem").filter(has_text="since")
     expect(entry).to_contain_text("Chrome")
     entry.get_by_role("button", name=re.compile("^Remove Chrome")).click()
     expect(entry).to_have_count(0)
+    expect(data.window.get_by_role("listitem")).to_have_count(0)  # no link is left
+    expect(data.window.get_by_label("Your link")).to_have_count(0)
     bob.page.goto(site.url)
     settle(bob.page)
     expect(bob.page.locator("#thread-history a")).to_have_count(0)
     bob.page.goto(ann.page.url)
     expect(bob.page.get_by_text("anns")).to_have_count(0)
     assert sidebar(ann) == {"!echo anns"}
+    follow(bob, link)
+    answer(bob.page, JOIN, "Yes")
+    expect(question(bob.page, JOIN).get_by_role("status")).to_contain_text("does not work any more")
 
 
 def test_deleting_all_data_closes_the_other_browser(visit: Visit, site: Program) -> None:

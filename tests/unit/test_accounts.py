@@ -248,6 +248,23 @@ async def test_a_right_password_in_between_gives_no_more_tries() -> None:
         await tries.count("192.0.2.1", "ann", "anon-eves-browser")
 
 
+async def test_what_has_no_name_is_tried_by_each_address_for_itself() -> None:
+    tries = Tries(1, 300)
+    for number in range(20):
+        await tries.count_action(f"192.0.2.{number}", "register:")
+    with pytest.raises(TooManyTries):
+        await tries.count_action("192.0.2.1", "register:")
+    await tries.count_action("192.0.2.1", "join:")
+
+
+async def test_ten_addresses_that_make_accounts_stop_nobody_else(accounts: Accounts) -> None:
+    sign_in = SignIn(accounts, Passwords(), Tries(1, 300), 10)
+    for number in range(12):
+        with pytest.raises(AccountError) as refused:
+            await sign_in.register(f"user{number}", "short", Origin(f"192.0.2.{number}", None))
+        assert not isinstance(refused.value, TooManyTries)
+
+
 async def test_the_tries_come_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     tries, at = Tries(1, 300), time.time()
     await tries.count("192.0.2.1", "ann")

@@ -25,6 +25,7 @@ from app.archive.markdown import to_markdown
 from app.archive.names import FileNames, attachment, file_name
 from app.archive.reading import TooLarge, conversations
 from app.archive.writing import archive
+from app.page.preferences import Preferences
 from app.page.steps import conversation_of
 from app.page.stored import conversation_dict
 from app.storage.database import Database
@@ -33,6 +34,7 @@ from app.storage.records import ORIGIN, Conversation, Element, Step, Thread, Thu
 from app.storage.texts import now, storable
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
+from app.transcript import SETTINGS
 
 ANN = Visitor("u", "ann", {}, "2026-11-20T08:00:00.000000+00:00")
 AT = "2026-11-20T08:00:00.000000+00:00"
@@ -126,6 +128,19 @@ def test_the_models_history_is_the_same_after_the_import() -> None:
     assert histories[0][0][1] is not None
 
 
+def test_a_conversation_has_its_model_and_settings_again() -> None:
+    settings = Preferences("guide", 0.5, 64, 0.7, "Be brief.", True).as_dict()
+    back = brought_back(from_json(to_json(replace(RICE, thread=thread(metadata={SETTINGS: settings})))), ANN)
+    assert back.thread.metadata == {SETTINGS: settings, ORIGIN: "t"}
+
+
+def test_settings_that_nobody_could_have_set_do_not_come_in() -> None:
+    wrong = {"temperature": 7, "max_tokens": "many", "top_p": None, "system_prompt": "x" * 9000, "colour": "red"}
+    whole = example()
+    whole["conversation"]["metadata"] = {SETTINGS: wrong | {"model": "guide", "think": 1}}
+    assert from_json(json.dumps(whole).encode()).thread.metadata == {SETTINGS: {"model": "guide", "think": False}}
+
+
 def bad(change: Callable[[dict[str, Any]], Any]) -> bytes:
     whole = example()
     changed = change(whole)
@@ -146,6 +161,7 @@ BAD: dict[str, bytes] = {
     "no JSON": b"rice",
     "half": to_json(RICE)[:300],
     "a list": b"[]",
+    "settings that are none": bad(put("warm", "conversation", "metadata", SETTINGS)),
     "another format": bad(put("something", "format")),
     "version 0": bad(put(0, "version")),
     "a version in words": bad(put("1", "version")),

@@ -132,6 +132,47 @@ async def test_a_browser_that_is_sent_away_has_its_own_history_again(
     assert await threads.author(own) == PHONE
 
 
+async def test_a_browser_that_is_sent_away_does_not_come_back_by_any_link(
+    devices: Devices, ann: Visitor, eve: Visitor
+) -> None:
+    await devices.make_link(ann.id, "hash", later(), 2)
+    await devices.make_link(ann.id, "other", later(), 2)
+    kept = await devices.make_link(eve.id, "eves", later(), 1)
+    await devices.join("hash", PHONE, "", 1)
+    (device,) = await devices.of(ann.id)
+    assert await devices.send_away(ann.id, device.id)
+    assert await devices.links_of(ann.id) == []
+    for secret in ("hash", "other"):
+        with pytest.raises(LinkUnknown):
+            await devices.join(secret, PHONE, "", 1)
+    assert await devices.links_of(eve.id) == [kept]
+
+
+async def test_a_browser_that_leaves_by_itself_may_come_back(devices: Devices, ann: Visitor) -> None:
+    await devices.make_link(ann.id, "hash", later(), 1)
+    await devices.join("hash", PHONE, "", 2)
+    await devices.join("hash", EVE, "", 2)
+    (phones, eves) = await devices.of(ann.id)
+    assert not await devices.leave(ann.id, eves.id, PHONE)
+    assert await devices.owner_of(EVE) == ANN
+    assert await devices.leave(ann.id, phones.id, PHONE)
+    assert await devices.owner_of(PHONE) is None
+    await devices.join("hash", PHONE, "", 2)
+
+
+async def test_sending_away_and_joining_at_once_leave_no_browser_behind(devices: Devices, ann: Visitor) -> None:
+    for _ in range(10):
+        await devices.make_link(ann.id, "hash", later(), 1)
+        await devices.join("hash", PHONE, "", 9)
+        device = next(one for one in await devices.of(ann.id) if one.identifier == PHONE)
+        await asyncio.gather(
+            devices.send_away(ann.id, device.id), devices.join("hash", EVE, "", 9), return_exceptions=True
+        )
+        with pytest.raises(LinkUnknown):
+            await devices.join("hash", PHONE, "", 9)
+        assert await devices.owner_of(PHONE) is None
+
+
 async def test_links_and_browsers_go_with_their_visitor(devices: Devices, ann: Visitor, database: Database) -> None:
     await devices.make_link(ann.id, "hash", later(), 1)
     await devices.join("hash", PHONE, "", 1)

@@ -111,12 +111,43 @@ def test_a_browser_that_is_sent_away_has_its_own_conversations_and_no_others(ann
     assert phone.me()["joined"] is False
 
 
+def test_a_browser_that_was_removed_does_not_come_back_by_its_link(ann: Visitor, phone: Visitor) -> None:
+    code = link_of(ann)["code"]
+    join(phone, code).raise_for_status()
+    assert ann.http.delete(f"/api/me/devices/{ann.me()['devices'][0]['id']}").status_code == 204
+    phone.http.post("/auth/header").raise_for_status()
+    answer = join(phone, code)
+    assert (answer.status_code, answer.json()["code"]) == (404, "bad_code")
+    assert (ann.me()["links"], names_of(phone)) == ([], [])
+
+
+def test_a_browser_that_joined_has_no_say_over_links_and_other_browsers(
+    ann: Visitor, phone: Visitor, eve: Visitor
+) -> None:
+    link = link_of(ann)
+    for one in (phone, eve):
+        join(one, link["code"]).raise_for_status()
+    eves = next(device["id"] for device in eve.me()["devices"] if device["this"])
+    for method, path in (
+        ("POST", "/api/me/links"),
+        ("DELETE", f"/api/me/links/{link['id']}"),
+        ("DELETE", f"/api/me/devices/{eves}"),
+    ):
+        english = phone.http.request(method, path)
+        russian = phone.http.request(method, path, headers={"Accept-Language": "ru"})
+        assert (english.status_code, english.json()["code"]) == (403, "not_the_owner")
+        assert english.json()["detail"].isascii()
+        assert not russian.json()["detail"].isascii()
+    assert ([made["id"] for made in ann.me()["links"]], len(ann.me()["devices"])) == ([link["id"]], 2)
+
+
 def test_a_browser_leaves_by_itself(ann: Visitor, phone: Visitor) -> None:
     join(phone, link_of(ann)["code"]).raise_for_status()
     device = phone.me()["devices"][0]["id"]
     assert phone.http.delete(f"/api/me/devices/{device}").status_code == 204
     assert phone.http.get("/user").status_code == 200  # as itself again
     assert (names_of(phone), phone.me()["joined"], ann.me()["devices"]) == ([], False, [])
+    assert len(ann.me()["links"]) == 1
 
 
 def test_a_revoked_link_opens_nothing_and_who_took_it_stays(ann: Visitor, phone: Visitor, eve: Visitor) -> None:
