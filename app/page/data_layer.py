@@ -187,7 +187,7 @@ class ChatDataLayer(BaseDataLayer):
         self._add(SaveThread(thread_id, True, metadata={SETTINGS: dict(settings)}))
 
     async def get_thread_author(self, thread_id: str) -> str:
-        waiting = self.unsaved.writers_of(thread_id)
+        waiting = self.unsaved.makers_of(thread_id)
         try:
             author = await self._threads.author(thread_id)
         except DatabaseAway:

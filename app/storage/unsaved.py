@@ -15,7 +15,7 @@ from app.storage.records import ThreadDeleted
 from app.storage.texts import now
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
-from app.storage.writes import SaveStep, SaveThread, Write, Writer, in_one, size_of
+from app.storage.writes import SaveStep, SaveThread, Write, Writer, in_one, makes_thread, size_of
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,11 @@ class Unsaved:
     def writers_of(self, thread_id: str) -> list[Writer]:
         """Those whose writes of a thread wait, the first one first."""
         return list(dict.fromkeys(entry.writer for entry in self._line if entry.write.thread_id == thread_id))
+
+    def makers_of(self, thread_id: str) -> list[Writer]:
+        """Those whose waiting writes make a thread, if it is not there: who only changes one does not own it."""
+        found = (entry for entry in self._line if entry.write.thread_id == thread_id)
+        return list(dict.fromkeys(entry.writer for entry in found if makes_thread(entry.write)))
 
     def has_all_of(self, thread_id: str, identifier: str) -> bool:
         """Whether a visitor's thread was begun while writes waited, so that all of it is here."""
