@@ -15,7 +15,7 @@ from app.storage.records import ThreadDeleted
 from app.storage.texts import now
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
-from app.storage.writes import SaveStep, SaveThread, Write, Writer, in_one, size_of
+from app.storage.writes import SaveStep, SaveThread, Write, Writer, in_one, makes_thread, size_of
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +127,9 @@ class Unsaved:
         return found
 
     def writer_of(self, thread_id: str) -> Writer | None:
-        """Whose writes of a thread wait; None: nobody's, or those of several, who cannot all be its visitor."""
-        writers = {entry.writer.identifier: entry.writer for entry in self._line if entry.write.thread_id == thread_id}
+        """Whose writes that make a thread wait; None: nobody's, or those of several, who cannot all be its visitor."""
+        found = (entry for entry in self._line if entry.write.thread_id == thread_id and makes_thread(entry.write))
+        writers = {entry.writer.identifier: entry.writer for entry in found}
         return next(iter(writers.values())) if len(writers) == 1 else None
 
     def has_all_of(self, thread_id: str, identifier: str) -> bool:

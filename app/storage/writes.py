@@ -179,6 +179,11 @@ def in_one(earlier: Write, later: Write) -> Write | None:
     return None
 
 
+def makes_thread(write: Write) -> bool:
+    """Whether it makes its conversation, if there is none; others only change one."""
+    return isinstance(write, SaveStep) or (isinstance(write, SaveThread) and write.make)
+
+
 def size_of(value: Any) -> int:
     """How much memory a write's texts take, roughly, in bytes."""
     if isinstance(value, str):
@@ -201,8 +206,8 @@ def with_writes(conversation: Conversation | None, writes: list[Write], writer: 
     if not writes:
         return conversation
     if conversation is None:
-        if not any(isinstance(write, SaveStep) or (isinstance(write, SaveThread) and write.make) for write in writes):
-            return None  # what only changes a conversation does not make one
+        if not any(map(makes_thread, writes)):
+            return None
         thread = Thread(writes[0].thread_id, writer.user_id or "", writer.identifier, None, {}, [], now(), now())
         conversation = Conversation(thread, (), (), {})
     thread = conversation.thread
