@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fastapi import APIRouter
@@ -28,6 +29,9 @@ from app.storage.visitors import Visitors
 from app.tries import Tries
 
 _MIB = 1024 * 1024
+_HOUR = 3600
+# What one visitor may bring: a quarter of what all may have, or one could push everybody's out.
+_SHARE = 4
 
 
 class Kept:
@@ -107,6 +111,8 @@ class Kept:
                 stop_replies=page.stop_replies,
                 history=settings.history,
                 most=settings.import_max_mb,
+                share=math.ceil(settings.history_max_mb / _SHARE),
+                tries=Tries(settings.import_tries, _HOUR),
             ),
         ]
         return routes if self.sign_in is None else [login_routes(self.sign_in), *routes]
