@@ -336,6 +336,7 @@ class Settings(BaseSettings):
     import_max_mb: int = Field(
         64, ge=1, le=1024, description="Largest file of conversations that a visitor may bring along, in MiB."
     )
+    import_tries: int = Field(20, ge=1, le=100_000, description="Imports that one address may try in an hour.")
 
     stream_comment_seconds: float = Field(
         4,

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
+from app.account_errors import TooManyTries
 from app.api.devices import shows
 from app.api.refused import Refused, asked_language
 from app.api.signed_in import SignedIn
@@ -24,17 +25,25 @@ from app.archive.markdown import to_markdown
 from app.archive.names import attachment, file_name
 from app.archive.reading import MIB, TooLarge, conversations
 from app.archive.writing import archive
+from app.page.login import origin_of
 from app.page.open_pages import OpenPages
 from app.page.standing import Standing
 from app.storage.database import Database
 from app.storage.erasing import erase
-from app.storage.importing import add_conversations
+from app.storage.importing import add_conversations, origins_of
+from app.storage.room import visitors_take
 from app.storage.threads import Threads
+from app.tries import Tries
 
 Format = Literal["markdown", "json"]
 
 # So much of a body that is too large is read and thrown away, in MiB: who still sends does not listen to the answer.
 _HEARD_OUT: Final = 512
+# How slowly a body may come: seconds at first, then bytes per second. The others wait meanwhile.
+_PATIENCE: Final = 30.0
+_SLOWEST: Final = 32 * 1024
+# The name of the limit.
+_IMPORT: Final = "import:"
 # What one transaction of an import writes at most, in conversations and in characters.
 _AT_ONCE: Final = 20
 _CHARACTERS: Final = 300_000
@@ -48,7 +57,10 @@ def data_routes(
     *,
     history: bool,
     most: int,
+    share: int,
+    tries: Tries,
     stop_replies: Callable[[str], Awaitable[None]],
+    forget_waiting: Callable[[str], Awaitable[None]],
 ) -> APIRouter:
     """`/api/me/...`: export, import, and the end of it all.
 
@@ -59,7 +71,10 @@ def data_routes(
         pages: those of such browsers are closed.
         history: whether this server keeps conversations.
         most: the largest import, in MiB.
+        share: what one visitor's conversations may take after an import, in MiB; 0: any.
+        tries: how often an address may import.
         stop_replies: stops the replies that are being written for the visitor of that identifier.
+        forget_waiting: drops what that visitor has said and the database has not taken yet.
     """
     threads = Threads(database)
     one_import_at_a_time = asyncio.Lock()
@@ -78,7 +93,8 @@ def data_routes(
         name = file_name(conversation.thread.name, conversation.thread.updated_at)
         if format == "json":
             return _file(f"{name}.json", "application/json", await asyncio.to_thread(to_json, conversation))
-        text = to_markdown(conversation, asked_language(request.headers.get("accept-language")))
+        language = asked_language(request.headers.get("accept-language"))
+        text = await asyncio.to_thread(to_markdown, conversation, language)
         return _file(f"{name}.md", "text/markdown; charset=utf-8", text.encode())
 
     @routes.get("/api/me/export")
@@ -93,20 +109,34 @@ def data_routes(
     async def bring(request: Request, visitor: SignedIn) -> Response:
         """All that is wrong is found before anything is written. The conversations are then written a few at a time;
         if the database goes away on the way, those before are there, and a second try leaves them out."""
-        with tempfile.TemporaryFile(dir=folder) as file:
+        try:
             try:
-                await _receive(request, file, most)
-            except ClientDisconnect:
-                return Response(status_code=400)
-            async with one_import_at_a_time:
+                await tries.count_action(origin_of(request).address, _IMPORT)
+            except TooManyTries:
+                await _receive(request, None, most)
+                raise
+            if _declared(request) > most * MIB:
+                await _receive(request, None, most)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        # Before anything is received: many files at once would fill the disk.
+        async with one_import_at_a_time:
+            with tempfile.TemporaryFile(dir=folder) as file:
                 try:
-                    count = await asyncio.to_thread(lambda: sum(1 for _ in conversations(file, most * MIB)))
+                    await _receive(request, file, most)
+                except ClientDisconnect:
+                    return Response(status_code=400)
+                known = await origins_of(database, visitor.id)
+                try:
+                    count, size = await asyncio.to_thread(_measured, conversations(file, most * MIB), known)
                 except TooLarge:
                     raise Refused("too_large", limit=most) from None
                 except NewerExport:
                     raise Refused("newer_export") from None
                 except NotAnExport:
                     raise Refused("not_an_export") from None
+                if share and size and size + await visitors_take(database, visitor.id) > share * MIB:
+                    raise Refused("no_room", limit=share)
                 added, found = 0, conversations(file, most * MIB)
                 while few := await asyncio.to_thread(_few, found):
                     added += await add_conversations(database, visitor.id, [brought_back(one, visitor) for one in few])
@@ -116,7 +146,10 @@ def data_routes(
     async def delete_all(request: Request, visitor: SignedIn) -> Response:
         """All but who the visitor is. A browser that showed this history by a link has its own again."""
         await stop_replies(visitor.identifier)
-        response = JSONResponse({"conversations": await erase(database, visitor.id)})
+        await forget_waiting(visitor.identifier)
+        erased = await erase(database, visitor.id)
+        await forget_waiting(visitor.identifier)
+        response = JSONResponse({"conversations": erased})
         standing.forget()
         response.background = BackgroundTask(pages.close_fallen)
         own: str | None = request.state.device
@@ -135,25 +168,47 @@ def _headers(name: str) -> dict[str, str]:
     return {"Content-Disposition": attachment(name), "Cache-Control": "no-store"}
 
 
-async def _receive(request: Request, file: IO[bytes], most: int) -> None:
-    """Put a body into a file, piece by piece.
+def _declared(request: Request) -> int:
+    """How long a body says that it is."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isdecimal() else 0
+
+
+async def _receive(request: Request, file: IO[bytes] | None, most: int) -> None:
+    """Put a body into a file, piece by piece; None: throw it away.
 
     Raises:
-        Refused: it is of more than `most` MiB.
+        Refused: it is of more than `most` MiB, or comes so slowly that nobody else's turn would come.
         ClientDisconnect: it broke off.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max(most, _HEARD_OUT) * MIB:
+    if _declared(request) > max(most, _HEARD_OUT) * MIB:
         raise Refused("too_large", limit=most)
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > max(most, _HEARD_OUT) * MIB:
-            break
-        if size <= most * MIB:
-            await asyncio.to_thread(file.write, piece)
+    size, loop = 0, asyncio.get_running_loop()
+    begun = loop.time()
+    try:
+        async with asyncio.timeout(_PATIENCE) as limit:
+            async for piece in request.stream():
+                size += len(piece)
+                if size > max(most, _HEARD_OUT) * MIB:
+                    break
+                if file is not None and size <= most * MIB:
+                    await asyncio.to_thread(file.write, piece)
+                limit.reschedule(begun + _PATIENCE + size / _SLOWEST)
+    except TimeoutError:
+        raise Refused("too_slow") from None
     if size > most * MIB:
         raise Refused("too_large", limit=most)
+
+
+def _measured(found: Iterator[ConversationFile], known: set[str]) -> tuple[int, int]:
+    """How many conversations there are, and how many bytes those have that are not known yet."""
+    count, size, seen = 0, 0, set(known)
+    for one in found:
+        count += 1
+        if one.thread.id not in seen:
+            seen.add(one.thread.id)
+            size += one.size
+    return count, size
 
 
 def _few(found: Iterator[ConversationFile]) -> list[ConversationFile]:

@@ -42,6 +42,25 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
             "ru": "Комментарий слишком длинный: хранится не больше {most} знаков. Сократите его.",
         },
     ),
+    "too_slow": (
+        408,
+        {
+            "en": "The file came too slowly, and others wait to bring theirs. Nothing was imported. Try again with a "
+            "better connection, or bring the conversations one by one, as JSON files from the zip.",
+            "ru": "Файл передавался слишком медленно, а загрузки ждут и другие. Ничего не загружено. Попробуйте ещё "
+            "раз при лучшей связи или загрузите беседы по одной, файлами JSON из архива.",
+        },
+    ),
+    "no_room": (
+        413,
+        {
+            "en": "With that import your conversations would take more than {limit} MiB, the most that one visitor "
+            "may have here. Nothing was imported. Delete what you no longer need, or bring fewer conversations, as "
+            "JSON files from the zip.",
+            "ru": "С этой загрузкой ваши беседы заняли бы больше {limit} МиБ, а больше одному посетителю здесь не "
+            "положено. Ничего не загружено. Удалите ненужное или загрузите не все беседы, файлами JSON из архива.",
+        },
+    ),
     "not_an_export": (
         422,
         {

@@ -44,12 +44,13 @@ class NewerExport(NotAnExport):
 
 @dataclass(frozen=True, slots=True)
 class ConversationFile:
-    """A file that was found good."""
+    """A file that was found good; it had `size` bytes."""
 
     thread: ThreadPart
     steps: list[StepPart]
     elements: list[ElementPart]
     thumbs: list[ThumbPart]
+    size: int
 
 
 def to_json(conversation: Conversation) -> bytes:
@@ -111,6 +112,7 @@ def from_json(data: bytes) -> ConversationFile:
         _parts(StepPart, whole["steps"]),
         _parts(ElementPart, whole["elements"]),
         _parts(ThumbPart, whole["thumbs"]),
+        len(data),
     )
     if found.thread.metadata.keys() - set(THREAD_METADATA):
         raise NotAnExport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fastapi import APIRouter
@@ -28,6 +29,9 @@ from app.storage.visitors import Visitors
 from app.tries import Tries
 
 _MIB = 1024 * 1024
+_HOUR = 3600
+# What one visitor may bring: a quarter of what all may have, or one could push everybody's out.
+_SHARE = 4
 
 
 class Kept:
@@ -50,6 +54,7 @@ class Kept:
         self.visitors = Visitors(self.database)
         self.accounts = Accounts(self.database)
         self.standing = Standing(self._devices.owner_of, self.accounts.rights if settings.login else None)
+        self._unsaved: Unsaved | None = None
         self.sign_in: SignIn | None = None
         if settings.passwords:
             self.sign_in = SignIn(self.accounts, Passwords(), self._tries, settings.password_min)
@@ -60,7 +65,13 @@ class Kept:
         unsaved = Unsaved(
             self._threads, self.visitors, max_bytes=settings.unsaved_max_mb * _MIB, patience=settings.store_wait
         )
+        self._unsaved = unsaved
         return ChatDataLayer(self._threads, self.visitors, unsaved, login=settings.login)
+
+    async def _forget_waiting(self, identifier: str) -> None:
+        """What a visitor has said and the database has not taken yet goes with the rest."""
+        if self._unsaved is not None:
+            await self._unsaved.forget_all_of(identifier)
 
     def retention(self, page: Page) -> Retention:
         """Deletes what is not to be kept any longer."""
@@ -105,8 +116,11 @@ class Kept:
                 standing,
                 pages,
                 stop_replies=page.stop_replies,
+                forget_waiting=self._forget_waiting,
                 history=settings.history,
                 most=settings.import_max_mb,
+                share=math.ceil(settings.history_max_mb / _SHARE),
+                tries=Tries(settings.import_tries, _HOUR),
             ),
         ]
         return routes if self.sign_in is None else [login_routes(self.sign_in, standing), *routes]

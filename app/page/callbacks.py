@@ -217,13 +217,13 @@ class Page:
         self._start(_stoppable(visit, visit.ask(message, await self._finder.model())))
 
     def _on_fate(self, write: Write, writer: Writer, fate: Fate) -> None:
-        """Tell the pages of a conversation that something of it waits or is lost: the chat goes on."""
+        """Tell the pages of a conversation that something of it waits or will not be stored: the chat goes on."""
         for visit in _visits():
             user = visit.session.user
             if user is None or user.identifier != writer.identifier:
                 continue
             if write.thread_id in ("", visit.session.thread_id):
-                self._start(visit.tell_lost() if fate == "lost" else visit.tell_waiting())
+                self._start(visit.tell_waiting() if fate == "waiting" else visit.tell_lost(fate))
 
     async def _on_connected(self, sid: str) -> None:
         """Chainlit's, which would leave the page waiting where the conversation to open cannot be read, and takes Stop

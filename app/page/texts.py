@@ -37,6 +37,7 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "not_kept": "This conversation is not being kept now: the disk or the database takes no writes. "
         "The chat goes on, and what is said is stored as soon as they do.",
         "kept_again": "The database is back. All that was said here is kept.",
+        "deleted": "This conversation was deleted, so what is said here is not kept. Start a new chat.",
         "lost": "Something of this conversation could not be kept and will be missing when you open it again. "
         "Copy what you need. The log of the server says why.",
         "interrupted": "The server stopped before it replied to this.",
@@ -73,6 +74,7 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "not_kept": "Беседа сейчас не сохраняется: диск или база данных не принимает запись. "
         "Чат продолжается, сказанное сохранится, как только это станет возможно.",
         "kept_again": "База данных снова на месте. Всё, что здесь сказано, сохранено.",
+        "deleted": "Эта беседа удалена, и сказанное здесь не сохраняется. Начните новый чат.",
         "lost": "Часть этой беседы сохранить не удалось: когда вы откроете её снова, этого не будет. "
         "Скопируйте нужное. Причина — в журнале сервера.",
         "interrupted": "Сервер остановился, не успев ответить.",

@@ -23,7 +23,7 @@ from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
 from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of
 from app.page.texts import language_of, text
-from app.storage.unsaved import Unsaved
+from app.storage.unsaved import Fate, Unsaved
 from app.transcript import ANSWER_TYPE, SETTINGS
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
@@ -180,12 +180,12 @@ class Visit:
             self._told.add("not_kept")
             await self.emitter.send_toast(text(self.language, "not_kept"), "warning")
 
-    async def tell_lost(self) -> None:
-        """Tell the visitor, once and below what was said, that something of it will never be stored."""
-        if "lost" not in self._told:
-            self._told.add("lost")
+    async def tell_lost(self, fate: Fate) -> None:
+        """Tell the visitor, once and below what was said, that something of it will never be stored, and why."""
+        if fate not in self._told:
+            self._told.add(fate)
             notice = answer_step(self.session.thread_id, new_id(), config.ui.name)
-            notice["output"], notice["isError"] = text(self.language, "lost"), True
+            notice["output"], notice["isError"] = text(self.language, fate), True
             await self.emitter.send_step(notice)
 
     async def tell_kept(self) -> None:

@@ -14,6 +14,13 @@ from app.storage.tables import elements, feedback, steps, threads, users
 from app.storage.texts import storable
 
 
+async def origins_of(database: Database, user_id: str) -> set[str]:
+    """The ids that a visitor's conversations have, here and where they come from."""
+    query = select(threads.c.id, threads.c.metadata[ORIGIN].as_string()).where(threads.c.user_id == user_id)
+    async with database.read() as connection:
+        return {one for row in (await connection.execute(query)).all() for one in row if one is not None}
+
+
 async def add_conversations(database: Database, user_id: str, conversations: Sequence[Conversation]) -> int:
     """Add whole conversations with new ids, in one transaction; those that the visitor has are left out.
 

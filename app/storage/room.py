@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, Table, func, literal, select
+from sqlalchemy import Column, ColumnElement, Integer, LargeBinary, Select, Table, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
@@ -15,7 +15,7 @@ from app.storage.tables import elements, feedback, metadata, steps, threads
 
 log = logging.getLogger(__name__)
 
-# PostgreSQL: what a row takes besides its texts, for its ids and times, its header, its places in the indexes.
+# What a row takes besides its texts, for its ids and times, its header, its places in the indexes.
 _ROW: Final = 500
 _TEXTS: Final = {
     threads: ("name", "metadata", "tags"),
@@ -46,29 +46,46 @@ async def taken(database: Database) -> int:
         return int((await connection.execute(select(sum(files[1:], files[0])))).scalar() or 0)
 
 
-async def rows_take(connection: AsyncConnection, thread_ids: Sequence[str] | None = None) -> int:
-    """About what the rows of conversations take on PostgreSQL, in bytes: it becomes less when some are deleted. To find
-    it out for all, every row is read, though no long text.
+async def rows_take(connection: AsyncConnection, thread_ids: Sequence[str] | Select[tuple[str]] | None = None) -> int:
+    """About what the rows of conversations take, in bytes: it becomes less when some are deleted. To find it out for
+    all, every row is read, though on PostgreSQL no long text.
 
     Args:
         connection: to read with.
-        thread_ids: of these conversations; None: of all.
+        thread_ids: of these conversations, or of those that a query finds; None: of all.
     """
+    size_of = _kept_size if connection.dialect.name == "postgresql" else _bytes
     whole = 0
     for table, columns in _TEXTS.items():
-        query = select(func.sum(_row_takes(table, columns)))
+        query = select(func.sum(_row_takes(table, columns, size_of)))
         if thread_ids is not None:
             query = query.where((table.c.id if table is threads else table.c.thread_id).in_(thread_ids))
         whole += int((await connection.execute(query)).scalar() or 0)
     return whole
 
 
-def _row_takes(table: Table, columns: Sequence[str]) -> ColumnElement[int]:
-    # Of a long text the size alone is read: it stands in the row, the text elsewhere.
+async def visitors_take(database: Database, user_id: str) -> int:
+    """About what one visitor's conversations take, in bytes."""
+    async with database.read() as connection:
+        return await rows_take(connection, select(threads.c.id).where(threads.c.user_id == user_id))
+
+
+def _row_takes(
+    table: Table, columns: Sequence[str], size_of: Callable[[Column[Any]], ColumnElement[int]]
+) -> ColumnElement[int]:
     size: ColumnElement[int] = literal(_ROW)
     for name in columns:
-        size = size + func.coalesce(func.pg_column_size(table.c[name], type_=Integer), 0)
+        size = size + func.coalesce(size_of(table.c[name]), 0)
     return size
+
+
+def _kept_size(column: Column[Any]) -> ColumnElement[int]:
+    # Of a long text the size alone is read: it stands in the row, the text elsewhere.
+    return func.pg_column_size(column, type_=Integer)
+
+
+def _bytes(column: Column[Any]) -> ColumnElement[int]:
+    return func.length(cast(column, LargeBinary), type_=Integer)
 
 
 async def give_back(database: Database) -> None:

@@ -16,11 +16,13 @@ from app.storage.texts import now
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.storage.writes import SaveStep, SaveThread, Write, Writer, in_one, makes_thread, size_of
+from app.transcript import QUESTION_TYPE
 
 log = logging.getLogger(__name__)
 
-# What became of a write: it is stored; it is in memory until the database takes it; it never will be.
-Fate = Literal["kept", "waiting", "lost"]
+# What became of a write: it is stored; it is in memory until the database takes it; it never will be; it is something
+# said in a conversation that is deleted, so that it never will be either.
+Fate = Literal["kept", "waiting", "lost", "deleted"]
 # Between two tries to reach a database that is away, in seconds: the first pause, and the longest.
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
@@ -53,7 +55,7 @@ class Unsaved:
     Attributes:
         lost: how many writes were not kept since the start.
         away_since: since when the database takes no writes, ISO 8601; None: it does.
-        on_fate: told of each write that waits or is lost.
+        on_fate: told of each write that waits or is lost, and of what is said in a conversation that is deleted.
         on_all_kept: told when nothing waits any more, after something had.
     """
 
@@ -70,6 +72,7 @@ class Unsaved:
         self._told = False
         self._hurry = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._making = asyncio.Lock()
         self.lost = 0
         self.away_since: str | None = None
         self.on_fate: Callable[[Write, Writer, Fate], None] = lambda *_: None
@@ -141,7 +144,17 @@ class Unsaved:
 
     def forget(self, thread_id: str) -> None:
         """Make no more writes of a thread that its visitor has deleted."""
-        gone = [entry for entry in self._line if not entry.begun and entry.write.thread_id == thread_id]
+        self._drop(lambda entry: entry.write.thread_id == thread_id)
+
+    async def forget_all_of(self, identifier: str) -> None:
+        """Make no more writes of a visitor who wants nothing kept; none is being made any more when this ends."""
+        self._drop(lambda entry: entry.writer.identifier == identifier)
+        async with self._making:
+            # One whose database is away has come back into the line meanwhile.
+            self._drop(lambda entry: entry.writer.identifier == identifier)
+
+    def _drop(self, unwanted: Callable[[_Entry], bool]) -> None:
+        gone = [entry for entry in self._line if not entry.begun and unwanted(entry)]
         self._line = deque(entry for entry in self._line if entry not in gone)
         for entry in gone:
             self._leave(entry, "kept")
@@ -180,7 +193,9 @@ class Unsaved:
         while True:
             try:
                 if self._line:
-                    await self._make(self._line[0])
+                    async with self._making:
+                        if self._line:
+                            await self._make(self._line[0])
                 else:
                     await self._threads.reach()
             except (DatabaseAway, DatabaseRefused) as problem:
@@ -207,7 +222,12 @@ class Unsaved:
             raise
         except ThreadDeleted:
             log.info("CHAT %s came too late, its conversation was deleted", type(entry.write).__name__)
-            self._leave(entry, "kept")
+            if isinstance(entry.write, SaveStep) and entry.write.step.type == QUESTION_TYPE:
+                self.lost += 1
+                self._leave(entry, "deleted")
+                self.on_fate(entry.write, entry.writer, "deleted")
+            else:
+                self._leave(entry, "kept")
         except Exception:
             log.exception("CHAT not kept, %s failed", type(entry.write).__name__)
             self._leave(entry, "lost")

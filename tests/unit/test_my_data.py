@@ -21,7 +21,7 @@ RUSSIAN = {"Accept-Language": "ru-RU,ru;q=0.9,en;q=0.8"}
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("data")
-    variables = {"IMPORT_MAX_MB": "1"}
+    variables = {"IMPORT_MAX_MB": "1", "IMPORT_TRIES": "1000"}
     if request.param == "postgresql":
         postgres: Postgres = request.getfixturevalue("postgres_server")
         variables["DATABASE_URL"] = postgres.url(wait_for(postgres.new_database))
