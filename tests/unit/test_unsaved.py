@@ -268,10 +268,36 @@ async def test_what_waits_for_a_conversation_that_is_deleted_is_made_no_more(
     gate.away = False
     await threads.delete("t")
     await all_kept(unsaved)
-    await unsaved.add(step("late"), ANN)
+    assert await unsaved.add(step("late", kind="assistant_message"), ANN) == "kept"
     assert await stored(threads) == []
     assert (unsaved.lost, unsaved.waiting) == (0, 0)
     assert await stored(threads, "other") == [("q", "hello")]
+
+
+async def test_what_is_said_in_a_conversation_that_is_deleted_is_never_taken_for_kept(
+    unsaved: Unsaved, threads: Threads
+) -> None:
+    told: list[Fate] = []
+    unsaved.on_fate = lambda write, writer, fate: told.append(fate)
+    await unsaved.add(step("q"), ANN)
+    await threads.delete("t")
+    assert await unsaved.add(step("more"), ANN) == "deleted"
+    assert (told, unsaved.lost) == (["deleted"], 1)
+
+
+async def test_nothing_of_a_visitor_waits_who_wants_nothing_kept(
+    unsaved: Unsaved, threads: Threads, gate: Gate
+) -> None:
+    gate.away = True
+    await unsaved.add(step("q"), ANN)
+    await unsaved.add(SavePreferences("ann", {"temperature": 0}), ANN)
+    await unsaved.add(step("q2", thread_id="bobs"), Writer("bob"))
+    await unsaved.forget_all_of("ann")
+    gate.away = False
+    await all_kept(unsaved)
+    assert await stored(threads) == []
+    assert await stored(threads, "bobs") == [("q2", "hello")]
+    assert (unsaved.lost, unsaved.waiting) == (0, 0)
 
 
 async def test_at_the_end_what_waits_is_tried_and_what_is_left_is_counted(
