@@ -59,6 +59,7 @@ def site(database: Database, ann: Visitor, tmp_path: Path) -> Site:
                 share=share,
                 tries=Tries(tries, 3600),
                 stop_replies=nothing_to_stop,
+                forget_waiting=nothing_to_stop,
             )
         )
         app.add_exception_handler(Refused, refusal)
