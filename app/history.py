@@ -120,6 +120,7 @@ class SessionHistory:
         self.seen_left_out = 0
         self._sizes: dict[str, list[TurnTokens]] = {}
         self._walks: dict[str, tuple[Budget, Walk]] = {}
+        self._counted = (0, 0)
         # By model: how many turns it was taught, and the scale; the scale's step that the sizes were made by.
         self._scales: dict[str, tuple[int, Scale]] = {}
         self._sized_by: dict[str, int | None] = {}
@@ -169,6 +170,8 @@ class SessionHistory:
         for turn in self._turns[index:]:
             self._places.pop(turn.question.id, None)
         del self._turns[index:]
+        if self._counted[0] > index:
+            self._counted = (0, 0)
         for sizes in self._sizes.values():
             del sizes[index:]
         self._walks = {model: kept for model, kept in self._walks.items() if kept[1].turns <= index}
@@ -227,8 +230,14 @@ class SessionHistory:
         stored += asked
         messages = [ChatMessage("system", system)] if system else []
         messages += [message.as_read() for message in stored]
-        left_out = sum(len(turn.messages) for turn in self._turns[: cut.first])
-        return Prompt(tuple(messages), left_out, cut, tuple(stored), budget.base)
+        return Prompt(tuple(messages), self._messages_before(cut.first), cut, tuple(stored), budget.base)
+
+    def _messages_before(self, first: int) -> int:
+        """How many messages the turns before that one have. Only those that are new since the last call are counted."""
+        place, count = self._counted if self._counted[0] <= first else (0, 0)
+        count += sum(len(turn.messages) for turn in self._turns[place:first])
+        self._counted = first, count
+        return count
 
     def _sizes_of(self, model_id: str, estimate: Callable[[str], int]) -> list[TurnTokens]:
         """Sizes of all turns but the last. Only turns that are new since the last call are looked at."""
