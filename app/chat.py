@@ -235,7 +235,7 @@ class ChatTurn:
         engine = self._chat.catalog.engine_of(model)
         self._chat.check_features(engine, model, self._options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
-        await self._request(engine, model)
+        asked = await self._request(engine, model)
         ticket = self._chat.queue_of(engine).join()
         try:
             async with aclosing(ticket.wait()) as places:
@@ -243,16 +243,18 @@ class ChatTurn:
                     yield Waiting(ahead)
             self._check_open()
             self._admitted = self._chat.clock()
-            async with aclosing(self._complete(engine, model)) as events:
+            async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:
                     yield event
         finally:
             ticket.leave()
 
-    async def _complete(self, engine: Engine, model: ModelInfo) -> AsyncGenerator[Event, None]:
+    async def _complete(
+        self, engine: Engine, model: ModelInfo, asked: tuple[Prompt, CompletionRequest]
+    ) -> AsyncGenerator[Event, None]:
         """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
         for attempt in range(_CUTS):
-            prompt, request = await self._request(engine, model)
+            prompt, request = asked if attempt == 0 else await self._request(engine, model)
             try:
                 async with aclosing(engine.complete(request)) as events:
                     async for event in events:
