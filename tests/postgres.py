@@ -149,6 +149,14 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return pool.submit(lambda: asyncio.run(work())).result()
 
 
+def database_of(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The variables of a server with an empty database of the kind that a fixture is asked for by its parameter."""
+    if request.param == "sqlite":
+        return {}
+    postgres: Postgres = request.getfixturevalue("postgres_server")
+    return {"DATABASE_URL": postgres.url(wait_for(postgres.new_database))}
+
+
 def _binaries() -> Path:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
     folders = [folder for folder in folders if (folder / "initdb").exists()]

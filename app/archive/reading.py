@@ -12,8 +12,8 @@ from pydantic_core import from_json as parse
 
 from app.archive.conversation_file import VERSION, ConversationFile, NewerExport, NotAnExport, from_json
 from app.archive.writing import FORMAT, MANIFEST
+from app.sizing import MIB
 
-MIB: Final = 1024 * 1024
 # The largest file of one conversation.
 LARGEST: Final = 32 * MIB
 _LARGEST_MANIFEST: Final = MIB

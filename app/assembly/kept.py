@@ -19,6 +19,7 @@ from app.page.standing import Standing
 from app.passwords import Passwords
 from app.settings import Settings
 from app.sign_in import SignIn
+from app.sizing import MIB
 from app.storage.accounts import Accounts
 from app.storage.database import Database
 from app.storage.devices import Devices
@@ -28,7 +29,6 @@ from app.storage.unsaved import Unsaved
 from app.storage.visitors import Visitors
 from app.tries import Tries
 
-_MIB = 1024 * 1024
 _HOUR = 3600
 # What one visitor may bring: a quarter of what all may have, or one could push everybody's out.
 _SHARE = 4
@@ -63,7 +63,7 @@ class Kept:
         """Where the page keeps conversations."""
         settings = self._settings
         unsaved = Unsaved(
-            self._threads, self.visitors, max_bytes=settings.unsaved_max_mb * _MIB, patience=settings.store_wait
+            self._threads, self.visitors, max_bytes=settings.unsaved_max_mb * MIB, patience=settings.store_wait
         )
         self._unsaved = unsaved
         return ChatDataLayer(self._threads, self.visitors, unsaved, login=settings.login)
@@ -79,7 +79,7 @@ class Kept:
         return Retention(
             self.database,
             days=settings.history_days,
-            most_bytes=settings.history_max_mb * _MIB,
+            most_bytes=settings.history_max_mb * MIB,
             log_days=settings.request_log_days,
             answering=page.answering,
             present=page.present,

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.postgres import Postgres, wait_for
+from tests.postgres import database_of
 from tests.site import Program, fake_ollama, server
 from tests.tab import Tab, Visitor, new_id, question
 
@@ -20,10 +20,7 @@ SECRET = "the-cat-is-called-Bartholomew"
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("links")
-    variables = {"LOGIN_TRIES": "1000", "MAX_LINKS": "3", "MAX_DEVICES": "2"}
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres_server")
-        variables["DATABASE_URL"] = postgres.url(wait_for(postgres.new_database))
+    variables = {"LOGIN_TRIES": "1000", "MAX_LINKS": "3", "MAX_DEVICES": "2"} | database_of(request)
     with (
         fake_ollama(folder, "--speedup", "20") as ollama,
         server(folder, OLLAMA_HOST=ollama.url, **variables) as program,

@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from tests.fakes.provider import Provider, provider
-from tests.postgres import Postgres, wait_for
+from tests.postgres import Postgres, database_of, wait_for
 from tests.site import Program, clean_environment, fake_ollama, free_port, server
 from tests.tab import PASSWORD, Tab, Visitor, new_id, question
 
@@ -38,10 +38,7 @@ def ollama(folder: Path) -> Iterator[Program]:
 def environment(request: pytest.FixtureRequest, ollama: Program) -> dict[str, str]:
     """Of a server where people sign in, with each kind of database."""
     variables = {"OLLAMA_HOST": ollama.url, "AUTH": "password", "SIGNUP": "on", "LOGIN_TRIES": "100", "SECRET_KEY": KEY}
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres_server")
-        variables["DATABASE_URL"] = postgres.url(wait_for(postgres.new_database))
-    return variables
+    return variables | database_of(request)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.postgres import Postgres, wait_for
+from tests.postgres import database_of
 from tests.site import Program, fake_ollama, server
 from tests.tab import Tab, Visitor, new_id
 
@@ -21,10 +21,7 @@ RUSSIAN = {"Accept-Language": "ru-RU,ru;q=0.9,en;q=0.8"}
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("data")
-    variables = {"IMPORT_MAX_MB": "1", "IMPORT_TRIES": "1000"}
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres_server")
-        variables["DATABASE_URL"] = postgres.url(wait_for(postgres.new_database))
+    variables = {"IMPORT_MAX_MB": "1", "IMPORT_TRIES": "1000"} | database_of(request)
     with (
         fake_ollama(folder, "--speedup", "100") as ollama,
         server(folder, OLLAMA_HOST=ollama.url, **variables) as program,
