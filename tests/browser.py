@@ -57,6 +57,11 @@ class Chat:
     def wait_for(self, text: str) -> None:
         self.page.get_by_text(text).last.wait_for(timeout=PATIENCE)
 
+    def retry(self) -> None:
+        """Ask the last message again. The buttons of earlier replies are hidden, and Playwright keeps to what it found
+        first: the newest may not be drawn yet."""
+        self.page.locator('[data-testid="retry"]:visible').last.click()
+
     def settings(self) -> None:
         self.page.locator("#chat-settings-open-modal").click()
         self.page.locator("#chat-settings").wait_for(timeout=PATIENCE)

@@ -123,7 +123,7 @@ def test_an_edited_message_is_answered_anew_and_what_came_after_is_gone(world: W
 def test_another_answer_that_fails_leaves_the_old_one(world: World, chat: Chat) -> None:
     assert chat.ask("!echo worth keeping") == "worth keeping"
     world.ollama.post("/_fake/script", {"replies": ["!500"]})
-    chat.page.get_by_test_id("retry").click()
+    chat.retry()
     chat.wait_for("something inside failed")
     assert chat.replies()[0] == "worth keeping"
     chat.reload()
@@ -134,7 +134,7 @@ def test_another_answer_that_fails_leaves_the_old_one(world: World, chat: Chat) 
 def test_another_answer_takes_the_place_of_the_last_one(chat: Chat) -> None:
     chat.ask("!words 12")
     old = chat.page.locator(".ai-message").element_handle()
-    chat.page.get_by_test_id("retry").click()
+    chat.retry()
     chat.page.wait_for_function("old => !old.isConnected", arg=old)
     chat.status("finished")
     assert len(chat.replies()) == 1
@@ -252,7 +252,7 @@ def test_an_internal_error_of_ollama_is_told_and_can_be_tried_again(chat: Chat) 
     chat.page.get_by_test_id("retry").wait_for()
     assert "something inside failed" in chat.replies()[-1]
     old = chat.page.locator(".ai-message").element_handle()
-    chat.page.get_by_test_id("retry").click()
+    chat.retry()
     chat.page.wait_for_function("old => !old.isConnected", arg=old)
     chat.page.get_by_test_id("retry").wait_for()
     assert len(chat.replies()) == 1

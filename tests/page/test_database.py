@@ -313,7 +313,7 @@ def test_a_message_whose_server_died_before_a_word_came_can_be_asked_again(visit
             site.kill()
         with server(tmp_path, PORT=port, OLLAMA_HOST=ollama.url):
             chat.page.get_by_text("The server stopped before it replied").wait_for(timeout=PATIENCE)
-            chat.page.get_by_test_id("retry").last.click()
+            chat.retry()
             chat.page.locator(".ai-message .prose", has_text="two").wait_for(timeout=PATIENCE)
             assert chat.replies() == ["one", "two"]
             chat.reload()

@@ -37,7 +37,7 @@ def test_without_a_history_the_page_works_and_a_reload_begins_anew(
         chat.page.locator("#stop-button").click()
         chat.status("stopped")
         old = chat.page.locator(".ai-message").last.element_handle()
-        chat.page.get_by_test_id("retry").last.click()
+        chat.retry()
         chat.page.wait_for_function("old => !old.isConnected", arg=old)
         chat.page.locator("#stop-button").click()
         chat.status("stopped")

@@ -82,7 +82,7 @@ def test_a_visitor_whose_replica_is_killed_goes_on_with_the_other_one(visit: Vis
     chat.page.wait_for_timeout(
         1500
     )  # nginx leaves a dead one alone for a second here, and tells nobody when it is over
-    chat.page.get_by_test_id("retry").last.click()
+    chat.retry()
     expect(chat.page.locator('[data-phase="finished"]')).to_have_count(2, timeout=PATIENCE)
     chat.reload()
     chat.page.locator(".ai-message .prose", has_text="two").wait_for(timeout=PATIENCE)
@@ -102,7 +102,7 @@ def test_a_reply_whose_replica_is_killed_is_kept_as_far_as_it_was_stored_and_can
     assert chat.replies()[0] == "one"
     assert chat.replies()[1].startswith("the quick")
     expect(chat.page.locator("#stop-button")).to_have_count(0)
-    chat.page.get_by_test_id("retry").last.click()
+    chat.retry()
     expect(chat.page.locator('[data-phase="finished"]')).to_have_count(2, timeout=PATIENCE)
     assert len(chat.replies()[1].split()) == 60
     chat.say("!words 200")

@@ -32,7 +32,7 @@ def test_an_ollama_that_goes_away_is_told_and_one_that_comes_back_is_used(visit:
         banner = chat.page.get_by_test_id("status-banner")
         expect(banner).to_contain_text("gemma2:2b is not reachable at the moment", timeout=PATIENCE)
         with fake_ollama(tmp_path, "--speedup", "100", port=port):
-            chat.page.get_by_test_id("retry").last.click()
+            chat.retry()
             chat.page.locator(".ai-message .prose", has_text="anybody").wait_for()
             assert chat.replies()[0] == "before"
             expect(banner).to_contain_text("gemma2:2b answers", timeout=PATIENCE)
