@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from app.admission import Queue
+from app.asker import Asker
 from app.context import Budget
 from app.engines.base import (
     CompletionRequest,
@@ -98,6 +99,7 @@ class ChatTurn:
     """One question on its way to its reply. Iterate over `events()` once; what came stays here, however it ends.
 
     Attributes:
+        options: what was chosen for it.
         question: as it stands in the history.
         answer: what was written, as it stands in the history; None while nothing is, and when nothing came.
         model: which model answers; None until it is known.
@@ -109,7 +111,7 @@ class ChatTurn:
         error: why the turn failed, if it did.
         metrics: set when the turn has ended, whichever way.
         counted: messages whose exact size became known in this turn, to be stored with them.
-        source: who asked: the page, or which API.
+        asker: who asked.
     """
 
     def __init__(
@@ -119,12 +121,12 @@ class ChatTurn:
         question: StoredMessage,
         answer_id: str,
         options: ReplyOptions,
-        source: str,
+        asker: Asker,
     ) -> None:
         self._chat = chat
         self._history = history
-        self._options = options
-        self.source = source
+        self.options = options
+        self.asker = asker
         self.question = question
         self.answer_id = answer_id
         self.answer: StoredMessage | None = None
@@ -194,10 +196,10 @@ class ChatTurn:
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
         self._check_open()
-        if not self._options.model:
+        if not self.options.model:
             raise NoModel
         try:
-            self.model = await self._chat.catalog.find(self._options.model)
+            self.model = await self._chat.catalog.find(self.options.model)
             async with aclosing(self._from(self.model)) as events:
                 async for event in events:
                     yield event
@@ -229,11 +231,11 @@ class ChatTurn:
 
     @property
     def _asked(self) -> str:
-        return self.model.id if self.model else self._options.model
+        return self.model.id if self.model else self.options.model
 
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
-        self._chat.check_features(engine, model, self._options)
+        self._chat.check_features(engine, model, self.options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
         ticket = self._chat.queue_of(engine).join()
@@ -270,12 +272,12 @@ class ChatTurn:
                 return
             except PromptTooLong as problem:
                 self._learn(prompt, model, problem.tokens)
-                if attempt == _CUTS - 1 or problem.tokens <= 0 or self._options.strict:
+                if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> tuple[Prompt, CompletionRequest]:
-        generation = self._options.generation
+        generation = self.options.generation
         context = self._chat.catalog.context_length(model)
         counts = await self._counts(engine, model)
         scale = self._history.scale(model.id, self._chat.estimator.count)
@@ -284,12 +286,12 @@ class ChatTurn:
             return counts.get(text) or self._chat.estimator.estimate(model.id, text, scale)
 
         self._estimate = estimate
-        base = estimate(self._options.system) if self._options.system else MESSAGE_OVERHEAD
+        base = estimate(self.options.system) if self.options.system else MESSAGE_OVERHEAD
         if generation.tools:
             base += estimate(json.dumps(generation.tools, ensure_ascii=False))
         budget = Budget.of(context, generation.max_tokens, base, self._chat.window_low)
         prompt = self._prompt = self._history.prompt(
-            self._options.system, model.id, budget, estimate, strict=self._options.strict
+            self.options.system, model.id, budget, estimate, strict=self.options.strict
         )
         self.left_out_messages = prompt.left_out
         self.newly_left_out = self.newly_left_out or prompt.window.first > self._history.seen_left_out
@@ -305,13 +307,13 @@ class ChatTurn:
             context_length=context,
             conversation=self._history.conversation,
             expected_prompt_tokens=prompt.window.tokens,
-            raw=self._options.raw,
+            raw=self.options.raw,
         )
 
     async def _counts(self, engine: Engine, model: ModelInfo) -> dict[str, int]:
         """Counts by the model's own tokenizer of what is new in this turn, where the engine offers it."""
         counts = {}
-        for text in filter(None, (self._options.system, self.question.text)):
+        for text in filter(None, (self.options.system, self.question.text)):
             count = await engine.count_tokens(model.name, text)
             if count is not None:
                 counts[text] = count + MESSAGE_OVERHEAD
@@ -451,7 +453,7 @@ class Chat:
         answer_id: str,
         options: ReplyOptions,
         *,
-        source: str = "page",
+        asker: Asker | None = None,
     ) -> ChatTurn:
         """A turn that asks `question`; nothing happens until its events are read.
 
@@ -460,9 +462,9 @@ class Chat:
             question: the visitor's message.
             answer_id: the id that the answer gets in the history.
             options: model, system prompt, sampling.
-            source: who asks: the page, or which API.
+            asker: who asks; None: a page that tells nobody apart.
         """
-        return ChatTurn(self, history, question, answer_id, options, source)
+        return ChatTurn(self, history, question, answer_id, options, asker or Asker("page"))
 
     async def embed(self, model: str, texts: Sequence[str]) -> tuple[ModelInfo, Embeddings]:
         """Vectors of texts, in a slot of the engine like every reply.

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from app.asker import Asker
 from app.chat import Chat, ReplyOptions
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
 from app.errors import Busy, ChatError, NoModel, Stopping
@@ -40,7 +41,7 @@ class Forwarded:
     metrics: ReplyMetrics
 
 
-async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions) -> list[Forwarded]:
+async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions, asker: Asker) -> list[Forwarded]:
     """What a model writes after each of several prompts, which it reads as they stand.
 
     Cancelling it ends the engine's work.
@@ -48,6 +49,7 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
     Args:
         chat: whose queue, limits and models count.
         prompts: any number; those beyond what is worked on at once wait, and let others in between.
+        asker: who asks.
         options: the same for all; a system prompt has no place in raw text and is left aside.
 
     Raises:
@@ -64,7 +66,7 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
     if isinstance(engine, BatchEngine):
         results = await _together(chat, engine, model, options, prompts)
     else:
-        results = await _each(chat, engine, model, options, prompts)
+        results = await _each(chat, engine, model, options, prompts, asker)
     errors = [result.error for result in results]
     if errors and all(isinstance(error, Busy) for error in errors) and errors[0] is not None:
         raise errors[0]
@@ -72,13 +74,15 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
 
 
 async def _each(
-    chat: Chat, engine: Engine, model: ModelInfo, options: ReplyOptions, prompts: Sequence[str]
+    chat: Chat, engine: Engine, model: ModelInfo, options: ReplyOptions, prompts: Sequence[str], asker: Asker
 ) -> list[Forwarded]:
     """A turn for each. No more of them are in the queue than it serves, so that nobody is turned away for them."""
     gate = asyncio.Semaphore(chat.queue_of(engine).slots)
 
     async def one(prompt: str) -> Forwarded:
-        turn = chat.turn(SessionHistory(uuid4().hex), StoredMessage(uuid4().hex, prompt), uuid4().hex, options)
+        turn = chat.turn(
+            SessionHistory(uuid4().hex), StoredMessage(uuid4().hex, prompt), uuid4().hex, options, asker=asker
+        )
         async with gate:
             try:
                 async with aclosing(turn.events()) as events:

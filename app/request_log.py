@@ -12,7 +12,7 @@ from typing import Final
 from app.chat import ChatTurn
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow, Requests
-from app.storage.texts import new_id, now
+from app.storage.texts import now
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +96,10 @@ def row_of(turn: ChatTurn) -> RequestRow:
         raise ValueError("the turn goes on")
     first = metrics.first_token_seconds
     return RequestRow(
-        request_id=new_id(),
+        request_id=turn.asker.request_id,
         timestamp=now(),
-        source=turn.source,
-        client=None,
+        source=turn.asker.source,
+        client=turn.asker.client,
         model_name=turn.model.name if turn.model else None,
         engine=turn.model.engine if turn.model else None,
         prompt_tokens=metrics.prompt_tokens,

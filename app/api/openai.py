@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from app.api import openai_schemas as schemas
+from app.api.asking import V1Asker
 from app.api.openai_forms import ChatForm, CompletionForm
 from app.api.openai_problems import refusal
 from app.api.openai_requests import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
@@ -80,7 +81,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
     @routes.post(
         "/chat/completions", response_model=schemas.ChatCompletion, responses=_statuses(_GENERATING, stream=True)
     )
-    async def chat_completions(asked: ChatCompletionRequest, language: In) -> Response:
+    async def chat_completions(asked: ChatCompletionRequest, asker: V1Asker, language: In) -> Response:
         """A reply to a conversation. `X-Context-Messages-Left-Out` says how many messages the model did not read."""
         try:
             asked.check()
@@ -89,6 +90,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
                 model=asked.model,
                 generation=asked.generation(defaults),
                 strict=asked.context == "strict",
+                asker=asker,
             )
         except ChatError as problem:
             return refusal(problem_of(problem, language))
@@ -97,26 +99,33 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
         return reply(form, asked.stream)
 
     @routes.post("/completions", response_model=schemas.Completion, responses=_statuses(_GENERATING, stream=True))
-    async def completions(asked: CompletionRequest, language: In) -> Response:
+    async def completions(asked: CompletionRequest, asker: V1Asker, language: In) -> Response:
         """The text that goes on from a prompt, without the model's chat template."""
         try:
             asked.check()
             generation = asked.sampling(defaults, max_tokens=asked.max_tokens)
             message = SentMessage("user", asked.text())
             turn = programs.turn(
-                [message], model=asked.model, generation=generation, strict=asked.context == "strict", raw=True
+                [message],
+                model=asked.model,
+                generation=generation,
+                strict=asked.context == "strict",
+                raw=True,
+                asker=asker,
             )
         except ChatError as problem:
             return refusal(problem_of(problem, language))
         return reply(CompletionForm(turn, language, include_usage=asked.include_usage, build=build), asked.stream)
 
     @routes.post("/responses", response_model=schemas.ResponseObject, responses=_statuses(_GENERATING, stream=True))
-    async def responses(asked: ResponseRequest, language: In) -> Response:
+    async def responses(asked: ResponseRequest, asker: V1Asker, language: In) -> Response:
         """A reply to a conversation, in the words of OpenAI's newer API. Nothing is stored."""
         try:
             asked.check()
             generation = asked.generation(defaults)
-            turn = programs.turn(asked.conversation(), model=asked.model, generation=generation, strict=asked.strict)
+            turn = programs.turn(
+                asked.conversation(), model=asked.model, generation=generation, strict=asked.strict, asker=asker
+            )
         except ChatError as problem:
             return refusal(problem_of(problem, language))
         return reply(ResponseForm(turn, language, asked, defaults), asked.stream)

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Final
 
 from app.api.relay import Relay
+from app.asker import Asker
 from app.chat import Chat, ChatTurn, ReplyOptions, readable
 from app.engines.base import GenerationOptions, Role, ToolCall
 from app.errors import EmptyMessage, MessageTooLarge
@@ -90,12 +91,14 @@ class Programs:
         generation: GenerationOptions,
         strict: bool = False,
         raw: bool = False,
+        asker: Asker,
     ) -> ChatTurn:
         """The turn that answers a conversation.
 
         Args:
             messages: oldest first. Those of the system at their beginning are the system prompt.
             model, generation, strict, raw: see `ReplyOptions`.
+            asker: who asks.
 
         Raises:
             EmptyMessage: there is none.
@@ -122,7 +125,7 @@ class Programs:
         turns = turns_of(stored)
         history = SessionHistory(_name(system, stored[0].text), turns)
         options = ReplyOptions(model, system, generation, strict, raw)
-        return self.chat.turn(history, turns[-1].question, f"m{len(stored)}", options)
+        return self.chat.turn(history, turns[-1].question, f"m{len(stored)}", options, asker=asker)
 
     def start(self, turn: ChatTurn) -> Relay:
         """Let a turn begin. It ends with the server, if not before."""

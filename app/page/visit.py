@@ -15,6 +15,7 @@ from chainlit.session import WebsocketSession
 from chainlit.step import StepDict
 from chainlit.types import ThreadDict
 
+from app.asker import Asker, visitor_hash
 from app.chat import Chat, ChatTurn
 from app.engines.base import ModelInfo
 from app.errors import Language
@@ -166,6 +167,10 @@ class Visit:
         if self.session.user is not None:
             await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
 
+    def _asker(self) -> Asker:
+        user = self.session.user
+        return Asker("page", visitor_hash(user.identifier) if user is not None else None)
+
     def _keep_settings(self) -> None:
         """Keep the settings with the conversation, if they are not those that it is kept with."""
         settings = self.preferences.as_dict()
@@ -269,7 +274,7 @@ class Visit:
         emitter = self.emitter
         turn_steps = self._turns[-1]
         options = self.preferences.options(default.id if default else "")
-        turn = self._chat.turn(self.history, question, new_id(), options)
+        turn = self._chat.turn(self.history, question, new_id(), options, asker=self._asker())
 
         async def first_text() -> None:
             gone, replaces[:] = list(replaces), []

@@ -182,7 +182,7 @@ request_logs = Table(
     "request_logs",
     metadata,
     Column("position", _POSITION, primary_key=True, autoincrement=True),
-    Column("request_id", Word(64), nullable=False, unique=True),
+    Column("request_id", Word(64), nullable=False),
     Column("timestamp", Word(40), nullable=False),
     # The page, or which API.
     Column("source", Word(40), nullable=False),
@@ -206,5 +206,7 @@ request_logs = Table(
     # Only where the operator has asked for it.
     Column("input_text", Text),
     Column("output_text", Text),
+    # A program may name several alike, and ask for several replies in one.
+    Index("request_logs_by_id", "request_id"),
     Index("request_logs_by_time", "timestamp"),
 )

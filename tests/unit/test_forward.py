@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from app.asker import Asker
 from app.chat import Chat, ReplyOptions
 from app.engines.base import Completion, CompletionRequest, Done, GenerationOptions, Usage
 from app.engines.catalog import Catalog
@@ -31,6 +32,7 @@ from app.settings import GUIDE_DIR
 from tests.fakes.engine import ScriptedEngine
 
 BROKEN: Final = EngineFailed(engine="Ollama", detail="broken on purpose")
+ASKER = Asker("api", "key")
 OPTIONS: Final = ReplyOptions("gemma2:2b", system="Be kind.", generation=GenerationOptions(max_tokens=64))
 
 
@@ -77,7 +79,7 @@ def together() -> TogetherEngine:
 
 async def test_the_results_stand_in_the_order_of_the_prompts() -> None:
     engine = raw_engine("one", BROKEN, "three")
-    results = await forward_many(chat_with(engine), ["a", "b", "c"], OPTIONS)
+    results = await forward_many(chat_with(engine), ["a", "b", "c"], OPTIONS, ASKER)
     assert [(result.prompt, result.text) for result in results] == [("a", "one"), ("b", ""), ("c", "three")]
     assert [result.finish_reason for result in results] == ["stop", None, "stop"]
     assert [result.error for result in results] == [None, BROKEN, None]
@@ -87,7 +89,7 @@ async def test_the_results_stand_in_the_order_of_the_prompts() -> None:
 
 async def test_each_prompt_is_sent_alone_as_it_stands() -> None:
     engine = raw_engine()
-    await forward_many(chat_with(engine), ["one", "other"], OPTIONS)
+    await forward_many(chat_with(engine), ["one", "other"], OPTIONS, ASKER)
     assert [[message.content for message in sent.messages] for sent in engine.requests] == [["one"], ["other"]]
     assert all(sent.raw for sent in engine.requests)
     assert len({sent.conversation for sent in engine.requests}) == 2
@@ -98,7 +100,7 @@ async def test_as_many_are_worked_on_at_once_as_there_are_slots(slots: int) -> N
     engine = raw_engine(slots=slots)
     engine.go_on.clear()
     # Nobody may wait: those beyond the slots are held back here.
-    task = asyncio.create_task(forward_many(chat_with(engine, max_waiting=0), list("abcde"), OPTIONS))
+    task = asyncio.create_task(forward_many(chat_with(engine, max_waiting=0), list("abcde"), OPTIONS, ASKER))
     while len(engine.requests) < slots:
         await asyncio.sleep(0)
     assert len(engine.requests) == slots
@@ -109,7 +111,7 @@ async def test_as_many_are_worked_on_at_once_as_there_are_slots(slots: int) -> N
 async def test_leaving_ends_the_engines_work() -> None:
     engine = raw_engine(slots=2)
     engine.go_on.clear()
-    task = asyncio.create_task(forward_many(chat_with(engine), list("abc"), OPTIONS))
+    task = asyncio.create_task(forward_many(chat_with(engine), list("abc"), OPTIONS, ASKER))
     while len(engine.requests) < 2:
         await asyncio.sleep(0)
     task.cancel()
@@ -122,7 +124,7 @@ async def test_leaving_ends_the_engines_work() -> None:
 
 
 async def test_prompts_are_generated_together_those_of_like_length(together: TogetherEngine) -> None:
-    results = await forward_many(chat_with(together), ["long text", "a", "a longer text", "b", "cc"], OPTIONS)
+    results = await forward_many(chat_with(together), ["long text", "a", "a longer text", "b", "cc"], OPTIONS, ASKER)
     assert together.batches == [["a", "b", "cc"], ["long text", "a longer text"]]
     assert [result.text for result in results] == ["LONG TEXT", "A", "A LONGER TEXT", "B", "CC"]
     metrics = results[0].metrics
@@ -130,21 +132,23 @@ async def test_prompts_are_generated_together_those_of_like_length(together: Tog
 
 
 async def test_one_that_fails_does_not_fail_the_others(together: TogetherEngine) -> None:
-    results = await forward_many(chat_with(together, max_message_bytes=9), ["!fail", "", "ok", "x" * 10], OPTIONS)
+    results = await forward_many(
+        chat_with(together, max_message_bytes=9), ["!fail", "", "ok", "x" * 10], OPTIONS, ASKER
+    )
     assert [type(result.error) for result in results] == [EngineFailed, EmptyMessage, type(None), MessageTooLarge]
     assert results[2].text == "OK"
     assert results[0].finish_reason is None
 
 
 async def test_a_batch_that_breaks_fails_only_its_own_prompts(together: TogetherEngine) -> None:
-    results = await forward_many(chat_with(together), ["a", "!break", "b", "something long", "else"], OPTIONS)
+    results = await forward_many(chat_with(together), ["a", "!break", "b", "something long", "else"], OPTIONS, ASKER)
     assert [result.error is BROKEN for result in results] == [False, True, False, True, False]
 
 
 async def test_others_have_their_turn_between_two_batches(together: TogetherEngine) -> None:
     chat = chat_with(together)
     together.go_on.clear()
-    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS))
+    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
     await together.working.wait()
     other = chat.queue_of(together).join()
     together.go_on.set()
@@ -159,7 +163,7 @@ async def test_others_have_their_turn_between_two_batches(together: TogetherEngi
 async def test_a_server_that_stops_says_so_to_those_that_wait(together: TogetherEngine) -> None:
     chat = chat_with(together)
     together.go_on.clear()
-    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS))
+    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
     await together.working.wait()
     chat.stopping = True
     together.go_on.set()
@@ -178,7 +182,7 @@ async def test_what_concerns_all_prompts_is_an_error(model: str, features: set[s
     engine = raw_engine()
     engine.features = frozenset(features)  # type: ignore[arg-type]
     with pytest.raises(error):
-        await forward_many(chat_with(engine), ["a"], ReplyOptions(model))
+        await forward_many(chat_with(engine), ["a"], ReplyOptions(model), ASKER)
     assert engine.requests == []
 
 
@@ -188,13 +192,13 @@ async def test_a_full_queue_refuses_all(make: type[ScriptedEngine]) -> None:
     chat = chat_with(engine, max_waiting=0)
     ticket = chat.queue_of(engine).join()
     with pytest.raises(Busy):
-        await forward_many(chat, ["a", "b"], OPTIONS)
+        await forward_many(chat, ["a", "b"], OPTIONS, ASKER)
     ticket.leave()
-    assert (await forward_many(chat, ["a"], OPTIONS))[0].error is None
+    assert (await forward_many(chat, ["a"], OPTIONS, ASKER))[0].error is None
 
 
 async def test_no_prompts_have_no_results(together: TogetherEngine) -> None:
-    assert await forward_many(chat_with(together), [], OPTIONS) == []
+    assert await forward_many(chat_with(together), [], OPTIONS, ASKER) == []
 
 
 # The real one

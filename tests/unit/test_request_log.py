@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from app.asker import Asker
 from app.chat import Chat, ReplyOptions
 from app.engines.catalog import Catalog
 from app.errors import ChatError, StreamCut
@@ -29,9 +30,9 @@ class AwayRequests(Requests):
 
 
 async def ask(
-    chat: Chat, text: str, options: ReplyOptions = OPTIONS, *, stop: bool = False, source: str = "page"
+    chat: Chat, text: str, options: ReplyOptions = OPTIONS, *, stop: bool = False, asker: Asker | None = None
 ) -> None:
-    events = chat.turn(SessionHistory("c"), StoredMessage("q", text), "a", options, source=source).events()
+    events = chat.turn(SessionHistory("c"), StoredMessage("q", text), "a", options, asker=asker).events()
     try:
         async for _ in events:
             if stop:
@@ -47,14 +48,14 @@ async def test_each_reply_leaves_a_row_without_a_word_of_it(database: Database) 
     engine = ScriptedEngine("my secret reply", "stopped at once", cut)
     chat = Chat(Catalog([engine]), on_end=log.add)
     await ask(chat, "my secret question")
-    await ask(chat, "my secret question", stop=True, source="openai")
+    await ask(chat, "my secret question", stop=True, asker=Asker("v1", "key"))
     await ask(chat, "my secret question")
     await ask(chat, "my secret question", replace(OPTIONS, model="gone"))
     await log.close()
     rows = list(reversed(await Requests(database).newest(10)))
     assert [(row.source, row.status, row.error) for row in rows] == [
         ("page", "finished", None),
-        ("openai", "stopped", None),
+        ("v1", "stopped", None),
         ("page", "failed", "stream_cut"),
         ("page", "failed", "model_not_found"),
     ]

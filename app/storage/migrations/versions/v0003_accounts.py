@@ -45,7 +45,7 @@ def upgrade() -> None:
     op.create_table(
         "request_logs",
         position(),
-        Column("request_id", word(64), nullable=False, unique=True),
+        Column("request_id", word(64), nullable=False),
         Column("timestamp", word(40), nullable=False),
         Column("source", word(40), nullable=False),
         Column("client", word(200)),
@@ -66,4 +66,5 @@ def upgrade() -> None:
         Column("input_text", Text),
         Column("output_text", Text),
     )
+    op.create_index("request_logs_by_id", "request_logs", ["request_id"])
     op.create_index("request_logs_by_time", "request_logs", ["timestamp"])

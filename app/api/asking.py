@@ -1,0 +1,36 @@
+"""Who asks, as the middlewares have found it out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.asker import Asker, Source, visitor_hash
+
+
+def asker_of(request: Request, source: Source) -> Asker:
+    """Who makes a request.
+
+    Args:
+        request: `scope["state"]` may hold `request_id`, `key` (the name of the key that it came with) and `identifier`
+            (a visitor's).
+        source: which API.
+    """
+    state = request.scope.get("state", {})
+    identifier = state.get("identifier")
+    client = state.get("key") or (visitor_hash(identifier) if identifier else None)
+    request_id = state.get("request_id")
+    return Asker(source, client, request_id) if request_id else Asker(source, client)
+
+
+async def _asker_of_v1(request: Request) -> Asker:
+    return asker_of(request, "v1")
+
+
+async def _asker_of_api(request: Request) -> Asker:
+    return asker_of(request, "api")
+
+
+V1Asker = Annotated[Asker, Depends(_asker_of_v1)]
+ApiAsker = Annotated[Asker, Depends(_asker_of_api)]
