@@ -211,7 +211,7 @@ async def test_the_guide_generates_prompts_together() -> None:
     numbers = count()
     chat = Chat(Catalog([engine]), clock=lambda: float(next(numbers)))
     options = ReplyOptions("guide", generation=GenerationOptions(temperature=0, max_tokens=8))
-    results = await forward_many(chat, ["How do I", "word " * 5000, "Run"], options)
+    results = await forward_many(chat, ["How do I", "word " * 5000, "Run"], options, ASKER)
     assert [type(result.error) for result in results] == [type(None), PromptTooLong, type(None)]
     assert results[0].text
     assert results[2].text
