@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, exists, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, RowMapping, Select, Table, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -36,7 +37,7 @@ def owned_threads() -> Select[Any]:
     return select(*columns, users.c.identifier.label("visitor")).join(users, threads.c.user_id == users.c.id)
 
 
-def may_write(user_id: str) -> ColumnElement[bool]:
+def may_write(user_id: str | BindParameter[str]) -> ColumnElement[bool]:
     """Whether a thread is written by that visitor: its own, or one that was until it was taken along to another."""
     return or_(threads.c.user_id == user_id, threads.c.moved_from == user_id)
 
@@ -80,13 +81,22 @@ async def insert_new(connection: AsyncConnection, table: Table, key: str, values
     Returns:
         Whether it was inserted.
     """
-    statement = upsert(connection, table).values(**values).on_conflict_do_nothing(index_elements=[key])
-    return (await connection.execute(statement.returning(table.c.id))).first() is not None
+    return bool((await connection.execute(_insert_new(connection.dialect.name, table, key), values)).rowcount)
+
+
+@cache
+def _insert_new(dialect: str, table: Table, key: str) -> sqlite.Insert | postgresql.Insert:
+    """Made once: SQLAlchemy takes longer to make a statement than SQLite to execute it."""
+    return _insert(dialect, table).on_conflict_do_nothing(index_elements=[key])
 
 
 def upsert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT of the database's own kind, which can say what happens on a conflict."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return _insert(connection.dialect.name, table)
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def to_cursor(row: RowMapping) -> str:
