@@ -1,9 +1,10 @@
-"""Who is served now, who waits, who is turned away: a first-come queue in front of an engine's slots."""
+"""Who is served now, who waits, who is turned away: a queue in front of an engine's slots."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from bisect import insort
+from collections import Counter
 from collections.abc import AsyncGenerator
 
 from app.errors import Busy
@@ -12,8 +13,10 @@ from app.errors import Busy
 class Ticket:
     """A place in the queue. Leave it, whatever happens: `leave` may be called at any time, more than once."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, who: str | None, turn: int) -> None:
         self._queue = queue
+        self.who = who
+        self.round = turn
         self._moved = asyncio.Event()
         self.admitted = False
 
@@ -38,13 +41,22 @@ class Ticket:
 
 
 class Queue:
-    """`slots` are served at once, at most `max_waiting` wait in the order in which they came."""
+    """`slots` are served at once, at most `max_waiting` wait. Visitors take turns: each one's first request goes before
+    anybody's second, and among equals who came first is first.
+
+    It is start-time fair queueing (Goyal, Vin and Cheng, 1996) with requests of equal weight: each gets a round, the
+    one that is served now or, where its visitor has some in the queue already, the one after those.
+    """
 
     def __init__(self, slots: int, max_waiting: int) -> None:
         self.slots = slots
         self._max_waiting = max_waiting
         self._serving: set[Ticket] = set()
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: list[Ticket] = []
+        self._round = 0
+        # Of each visitor who is served or waits: its newest request's round, and how many it has.
+        self._newest: dict[str, int] = {}
+        self._count: Counter[str] = Counter()
 
     @property
     def serving(self) -> int:
@@ -54,38 +66,64 @@ class Queue:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def join(self) -> Ticket:
+    def join(self, who: str | None = None) -> Ticket:
         """A ticket, admitted at once if a slot is free.
+
+        Args:
+            who: the visitor, or the program; None: somebody of whom nothing is known, who stands for himself.
 
         Raises:
             Busy: the queue is full.
         """
-        ticket = Ticket(self)
-        if len(self._serving) < self.slots:
-            self._admit(ticket)
-        elif len(self._waiting) >= self._max_waiting:
+        free = len(self._serving) < self.slots
+        if not free and len(self._waiting) >= self._max_waiting:
             raise Busy(waiting=len(self._waiting))
+        ticket = Ticket(self, who, self._enter(who))
+        if free:
+            self._admit(ticket)
         else:
-            self._waiting.append(ticket)
+            insort(self._waiting, ticket, key=lambda other: other.round)
+            self._tell()
         return ticket
 
     def ahead(self, ticket: Ticket) -> int:
-        """How many are before a waiting ticket: those who are served and those who wait longer."""
+        """How many are before a waiting ticket: those who are served and those who are served sooner."""
         return len(self._serving) + self._waiting.index(ticket)
 
     def leave(self, ticket: Ticket) -> None:
         if ticket in self._serving:
             self._serving.remove(ticket)
             if self._waiting:
-                self._admit(self._waiting.popleft())
+                self._admit(self._waiting.pop(0))
         elif ticket in self._waiting:
             self._waiting.remove(ticket)
         else:
             return
+        self._exit(ticket.who)
+        self._tell()
+
+    def _enter(self, who: str | None) -> int:
+        """The round of a new request."""
+        if who is None:
+            return self._round
+        place = max(self._round, self._newest[who] + 1) if who in self._newest else self._round
+        self._newest[who] = place
+        self._count[who] += 1
+        return place
+
+    def _exit(self, who: str | None) -> None:
+        if who is None:
+            return
+        self._count[who] -= 1
+        if not self._count[who]:
+            del self._count[who], self._newest[who]
+
+    def _tell(self) -> None:
         for other in self._waiting:
             other.moved()
 
     def _admit(self, ticket: Ticket) -> None:
+        self._round = max(self._round, ticket.round)
         self._serving.add(ticket)
         ticket.admitted = True
         ticket.moved()

@@ -238,7 +238,7 @@ class ChatTurn:
         self._chat.check_features(engine, model, self.options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
-        ticket = self._chat.queue_of(engine).join()
+        ticket = self._chat.queue_of(engine).join(self.asker.client)
         try:
             async with aclosing(ticket.wait()) as places:
                 async for ahead in places:

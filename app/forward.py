@@ -118,7 +118,7 @@ async def _together(
         admitted = began
         outcomes: Sequence[Completion | ChatError]
         try:
-            ticket = chat.queue_of(engine).join()
+            ticket = chat.queue_of(engine).join(asker.client)
             try:
                 async with aclosing(ticket.wait()) as places:
                     async for _ in places:
