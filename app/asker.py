@@ -17,13 +17,15 @@ class Asker:
 
     Attributes:
         source: the page, or which API.
-        client: the name of a key, or `visitor_hash` of a visitor or an address; None: nobody is told apart.
+        client: the name of a key, or `visitor_hash` of a visitor; None: nobody is told apart.
         request_id: of the request, as its answer's X-Request-ID has it.
+        address: of the network, for limits alone; None: not known.
     """
 
     source: Source
     client: str | None = None
     request_id: str = field(default_factory=new_id)
+    address: str | None = None
 
 
 def visitor_hash(identifier: str) -> str:

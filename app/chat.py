@@ -42,10 +42,13 @@ from app.errors import (
     NoModel,
     PromptTooLong,
     Stopping,
+    TooManyMessages,
+    TooManyRequests,
     Unsupported,
 )
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
 from app.metrics import Outcome, ReplyMetrics
+from app.rates import Rates
 from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
 
 log = logging.getLogger(__name__)
@@ -207,8 +210,9 @@ class ChatTurn:
 
     @property
     def refused(self) -> bool:
-        """Whether the message itself is why there is no reply. An edit that is refused has changed nothing."""
-        return isinstance(self.error, InputError | PromptTooLong)
+        """Whether the message itself, or that it comes so soon, is why there is no reply. An edit that is refused has
+        changed nothing."""
+        return isinstance(self.error, InputError | PromptTooLong | TooManyRequests)
 
     def _check_text(self) -> None:
         self.question.text = readable(self.question.text)
@@ -217,6 +221,7 @@ class ChatTurn:
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
         self._check_open()
+        await self._chat.rates.count(self.asker)
         if not self.options.model:
             raise NoModel
         try:
@@ -436,8 +441,10 @@ class Chat:
         slots: replies that an engine works on at once; 0: as many as it says.
         max_waiting: people who may wait for an engine.
         max_message_bytes: largest message, in bytes of UTF-8.
+        max_messages: most messages in one request.
         window_low: share of the conversation's room that stays after a cut.
         fallback_model: answers when the chosen model's engine fails before its first token; empty: none.
+        rates: how often each may ask.
         on_end: told of each reply that has ended, whichever way. It neither waits nor fails.
         clock: seconds, monotonic.
     """
@@ -451,8 +458,10 @@ class Chat:
         slots: int = 0,
         max_waiting: int = 16,
         max_message_bytes: int = 262_144,
+        max_messages: int = 1000,
         window_low: float = 0.5,
         fallback_model: str = "",
+        rates: Rates | None = None,
         on_end: Callable[[Ended], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -460,6 +469,8 @@ class Chat:
         self.speeds = speeds or SpeedBook()
         self.estimator = estimator or TokenEstimator()
         self.max_message_bytes = max_message_bytes
+        self.max_messages = max_messages
+        self.rates = rates or Rates()
         self.window_low = window_low
         self.fallback_model = fallback_model
         self.on_end = on_end
@@ -489,17 +500,21 @@ class Chat:
         """
         return ChatTurn(self, history, question, answer_id, options, asker or Asker("page"))
 
-    async def embed(self, model: str, texts: Sequence[str]) -> tuple[ModelInfo, Embeddings]:
+    async def embed(
+        self, model: str, texts: Sequence[str], *, asker: Asker | None = None
+    ) -> tuple[ModelInfo, Embeddings]:
         """Vectors of texts, in a slot of the engine like every reply.
 
         Args:
             model: a model's id, name or alias.
+            asker: who asks; None: a program that nobody tells apart.
 
         Raises:
-            ChatError: it failed, the model cannot embed, or the queue is full.
+            ChatError: it failed, the model cannot embed, too much was asked for, or the queue is full.
         """
         if self.stopping:
             raise Stopping
+        await self.rates.count(asker or Asker("v1"))
         found = await self.catalog.find(model)
         engine = self.catalog.engine_of(found)
         if found.can_embed is False:
@@ -531,6 +546,11 @@ class Chat:
         size = len(text.encode("utf-8", "replace"))
         if size > self.max_message_bytes:
             raise MessageTooLarge(size=size, limit=self.max_message_bytes)
+
+    def check_count(self, messages: int) -> None:
+        """Raises TooManyMessages where a request has too many."""
+        if messages > self.max_messages:
+            raise TooManyMessages(count=messages, limit=self.max_messages)
 
     def check_features(self, engine: Engine, model: ModelInfo, options: ReplyOptions) -> None:
         """Refuse what the model or its engine cannot honour.

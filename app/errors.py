@@ -7,11 +7,14 @@ ChatError                     anything a user is told about
 │   ├── MessageTooLong        more tokens than the model can read
 │   ├── ConversationTooLong   the same for a conversation that must not be cut
 │   ├── SystemPromptTooLong   it leaves no room for a message
+│   ├── TooManyMessages       more in one request than MAX_MESSAGES
 │   ├── NotTaken              a program sent what this server does not take
 │   └── Unsupported           this model or its engine cannot do what was asked
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
 ├── Busy                      the queue is full
+├── TooManyRequests           this visitor, key or address has asked as often as RATE_LIMIT allows
+│   └── TooManyFromNetwork    all at this address together have
 ├── Stopping                  the server is about to end
 └── EngineError               the engine failed; the same request may work later
     ├── EngineUnreachable     nobody answers at the engine's address
@@ -37,6 +40,18 @@ from typing import ClassVar, Final, Literal
 
 Language = Literal["en", "ru"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "ru")
+
+
+# Seconds, and what so many are called.
+_UNITS: Final = ((86_400, "day", "сут"), (3600, "hour", "ч"), (60, "minute", "мин"), (1, "second", "с"))
+# What is longer is rounded up to whole minutes where it is a wait.
+_EXACT: Final = 120
+
+
+def _duration(seconds: int, language: Language) -> str:
+    size, english, russian = next(unit for unit in _UNITS if seconds % unit[0] == 0)
+    number = seconds // size
+    return f"{number:,} {russian}" if language == "ru" else f"{number:,} {english}{'' if number == 1 else 's'}"
 
 
 class ChatError(Exception):
@@ -119,6 +134,16 @@ class ConversationTooLong(InputError):
     }
 
 
+class TooManyMessages(InputError):
+    """Facts: `count` and `limit`."""
+
+    code = "too_many_messages"
+    sentences = {
+        "en": "That request has {count:,} messages; this server takes at most {limit:,}. Send fewer of them.",
+        "ru": "В запросе сообщений: {count:,}, а сервер принимает не больше {limit:,}. Отправьте не все.",
+    }
+
+
 class NotTaken(InputError):
     """Facts: `parameter`, where it stands in the request."""
 
@@ -184,6 +209,40 @@ class Busy(ChatError):
     sentences = {
         "en": "Too many people are waiting right now ({waiting}). Try again in a minute.",
         "ru": "Сейчас слишком много ожидающих ({waiting}). Попробуйте через минуту.",
+    }
+
+
+class TooManyRequests(ChatError):
+    """Facts: `count` that are allowed in `period`, and the `seconds` until the next is; both in seconds."""
+
+    code = "rate_limit_exceeded"
+    sentences = {
+        "en": "You have sent {messages} in the last {last}. Try again in {wait}.",
+        "ru": "Сообщений от вас за {last}: {messages}, больше пока нельзя. Повторите через {wait}.",
+    }
+
+    def __init__(self, *, count: int, period: int, seconds: int) -> None:
+        super().__init__(count=count, period=period, seconds=seconds)
+        self.seconds = seconds
+
+    def sentence(self, language: Language, *, to_program: bool = False) -> str:
+        """See ChatError; with the times in words."""
+        count, period, seconds = (int(self.facts[name]) for name in ("count", "period", "seconds"))
+        wait = seconds if seconds <= _EXACT else -(-seconds // 60) * 60
+        messages = f"{count:,}" if language == "ru" else f"{count:,} message{'' if count == 1 else 's'}"
+        return self.sentences[language].format(
+            messages=messages,
+            last=_duration(period, language).removeprefix("1 " if language == "en" else ""),
+            wait=_duration(wait, language),
+        )
+
+
+class TooManyFromNetwork(TooManyRequests):
+    """Facts as above, of all at one address together."""
+
+    sentences = {
+        "en": "{messages} came from your network in the last {last}. Try again in {wait}.",
+        "ru": "Сообщений из вашей сети за {last}: {messages}, больше пока нельзя. Повторите через {wait}.",
     }
 
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from app.asker import Asker
 from app.chat import Chat, Ended, ReplyOptions
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
-from app.errors import Busy, ChatError, NoModel, Stopping
+from app.errors import Busy, ChatError, NoModel, Stopping, TooManyRequests
 from app.history import SessionHistory, StoredMessage
 from app.metrics import ReplyMetrics
 
@@ -53,8 +53,10 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
         options: the same for all; a system prompt has no place in raw text and is left aside.
 
     Raises:
-        ChatError: nothing at all could be asked: there is no such model, it takes no raw text, the queue is full.
+        ChatError: nothing at all could be asked: there is no such model, it takes no raw text, the queue is full, the
+            asker has asked too often, there are too many prompts.
     """
+    chat.check_count(len(prompts))
     if chat.stopping:
         raise Stopping
     if not options.model:
@@ -68,7 +70,7 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
     else:
         results = await _each(chat, engine, model, options, prompts, asker)
     errors = [result.error for result in results]
-    if errors and all(isinstance(error, Busy) for error in errors) and errors[0] is not None:
+    if errors and all(isinstance(error, Busy | TooManyRequests) for error in errors) and errors[0] is not None:
         raise errors[0]
     return results
 
@@ -108,7 +110,9 @@ async def _together(
     texts: dict[int, str] = {}
     for number, prompt in enumerate(prompts):
         try:
-            texts[number] = chat.checked(prompt)
+            text = chat.checked(prompt)
+            await chat.rates.count(asker)
+            texts[number] = text
         except ChatError as problem:
             results[number] = _result(chat, model, prompt, problem, began, began)
     try:

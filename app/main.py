@@ -16,8 +16,10 @@ from starlette.responses import Response
 from app import __version__
 from app.account_errors import AccountError
 from app.api.bodies import BoundedBodies
+from app.api.cors import ApiCors
+from app.api.depth import ShallowJson
 from app.api.docs import DESCRIPTION, add_docs
-from app.api.guard import BEARER, OnlySignedIn
+from app.api.guard import BEARER, Guard
 from app.api.health import health_routes
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
@@ -27,6 +29,7 @@ from app.api.refused import Refused, account_refusal, refusal
 from app.api.unknown import add_error_forms, broken
 from app.assembly.answering import answering
 from app.assembly.kept import Kept
+from app.keys import Keys
 from app.metrics import watch_storage
 from app.page.callbacks import Page
 from app.page.closed import ClosedPaths
@@ -43,11 +46,14 @@ from app.page.sockets import SocketGuard
 from app.page.standing import Standing, nobodys
 from app.page.token_check import TokenCheck
 from app.page.visitor import VisitorCookie
+from app.request_ids import RequestIds
 from app.request_log import RequestLog
 from app.settings import Settings
 from app.storage.problems import DatabaseAway
 from app.storage.requests import Requests
+from app.tries import Tries
 from app.why import explain
+from app.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +63,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     Chainlit's environment has to be set before this module is imported; see `server`.
     """
-    answers = answering(settings)
+    windows = Windows(settings.rate_limit_storage)
+    tries = Tries(settings.login_tries, settings.login_tries_seconds, windows)
+    answers = answering(settings, windows)
     chat, finder = answers.chat, answers.finder
-    kept = Kept(settings) if settings.uses_database else None
+    kept = Kept(settings, tries, windows) if settings.uses_database else None
     database = kept.database if kept is not None else None
     standing = kept.standing if kept is not None else Standing(nobodys, None)
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
@@ -131,6 +139,7 @@ def create_app(settings: Settings) -> FastAPI:
             if request_log is not None:
                 await request_log.close()
             await answers.close()
+            await windows.close()
             if database is not None:
                 await database.close()
 
@@ -156,7 +165,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)
-    guards = [Depends(BEARER)] if settings.login else []
+    guards = [Depends(BEARER)] if settings.guarded else []
     app.include_router(openai_routes(programs, build=__version__, guards=guards))
     add_docs(app)
     add_error_forms(app)
@@ -174,15 +183,19 @@ def create_app(settings: Settings) -> FastAPI:
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
-    if settings.login:
-        app.add_middleware(OnlySignedIn)
+    app.add_middleware(ShallowJson, most=settings.max_json_depth)
+    if settings.guarded:
+        app.add_middleware(Guard, keys=Keys(settings.keys), login=settings.login, tries=tries)
     app.add_middleware(TokenCheck, standing=standing)
     app.add_middleware(VisitorCookie, lasting=settings.history)
     app.add_middleware(SocketGuard, sio=chainlit_server.sio)
     app.add_middleware(BoundedBodies, most=settings.max_body_bytes, most_of_sockets=2 * settings.max_message_bytes)
-    app.add_middleware(CrossSite)
+    app.add_middleware(CrossSite, origins=settings.origins)
     app.add_middleware(ClosedPaths)
     # As a handler of the app's it would answer outside of the headers.
     app.add_middleware(ServerErrorMiddleware, handler=broken)
+    if settings.origins:
+        app.add_middleware(ApiCors, origins=settings.origins)
     app.add_middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)
+    app.add_middleware(RequestIds)
     return app

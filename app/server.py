@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from app.page.lean import leave_out_unused
+from app.request_ids import WithRequestId
 from app.settings import ROOT, Settings
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ _BACKLOG: Final = 2048
 def serve(settings: Settings) -> None:
     """Run until SIGINT or SIGTERM. What is wrong with the machine ends the process with one line (exit code 1)."""
     logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+        level=settings.log_level,
+        format="%(asctime)s %(levelname)s %(request_id)s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(WithRequestId())
     # Each request to an engine is our business, not the log's, and so are the steps of a migration.
     for name in ("httpx", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -45,6 +50,7 @@ def serve(settings: Settings) -> None:
     from app.page.login import providers
     from app.page.visitor import load_secret, new_secret
     from app.runner import Runner
+    from app.windows import WindowsUnusable
 
     if settings.oauth and not providers():
         _end(
@@ -62,7 +68,10 @@ def serve(settings: Settings) -> None:
         secret = new_secret()
     os.environ["CHAINLIT_AUTH_SECRET"] = secret
 
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except WindowsUnusable as problem:
+        _end(str(problem))
     if app.state.database is not None:
         _open(app.state.database)
     server = Runner(
@@ -73,6 +82,8 @@ def serve(settings: Settings) -> None:
             # The one that Chainlit brings; uvicorn would take another where one is installed.
             ws="wsproto",
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            # From anybody else X-Forwarded-For and X-Forwarded-Proto are ignored.
+            forwarded_allow_ips=settings.trusted_proxies,
             ws_max_size=2 * settings.max_message_bytes,
         ),
         lambda: app.state.wind_up(settings.stop_seconds),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.keys import Key, read_keys
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 GUIDE_DIR: Final = ROOT / "models" / "guide"
@@ -61,6 +64,63 @@ def web_url(value: object) -> object:
     return text
 
 
+def proxies(value: object) -> object:
+    """Addresses and networks as uvicorn tells them apart, comma-separated, or `*`.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    if not isinstance(value, str):
+        return value
+    words = value.replace(",", " ").split()
+    if "*" in words:
+        return "*"
+    try:
+        # uvicorn would take 10.0.0.1/8 for the name of a socket, and trust nobody.
+        found = [str(ip_network(word, strict=False)) if "/" in word else str(ip_network(word)[0]) for word in words]
+    except ValueError:
+        raise ValueError("addresses and networks such as 10.0.0.7,172.16.0.0/12, or *") from None
+    return ",".join(found)
+
+
+def origins(value: object) -> object:
+    """Origins as browsers send them, comma-separated, or `*`.
+
+    Raises:
+        ValueError: one is none.
+    """
+    if not isinstance(value, str):
+        return value
+    words = [word.rstrip("/").lower() for word in value.replace(",", " ").split()]
+    if "*" in words:
+        return "*"
+    if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", word) for word in words):
+        raise ValueError("addresses without a path such as https://app.example.org, or *")
+    return ",".join(words)
+
+
+def rate(value: object) -> object:
+    """Amounts with their times, as the package `limits` reads them; empty for `off`.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.lower() in ("", "off", "none"):
+        return ""
+    from limits import parse_many
+
+    try:
+        good = all(limit.amount > 0 and limit.get_expiry() > 0 for limit in parse_many(text))
+    except (ValueError, OverflowError):
+        good = False
+    if not good:
+        raise ValueError("amounts such as 20/minute, 5/10seconds or 20/minute;500/day")
+    return text
+
+
 def database_url(value: object) -> object:
     """A PostgreSQL URL for our driver; None for the empty string.
 
@@ -107,6 +167,9 @@ def ways_in(value: object) -> object:
 OllamaUrl = Annotated[str, BeforeValidator(ollama_url)]
 DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(database_url)]
 WebUrl = Annotated[str, BeforeValidator(web_url)]
+Origins = Annotated[str, BeforeValidator(origins)]
+Rate = Annotated[str, BeforeValidator(rate)]
+Proxies = Annotated[str, BeforeValidator(proxies)]
 FrameSources = Annotated[str, BeforeValidator(frame_sources)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
@@ -131,8 +194,19 @@ _KNOWN_SECRETS: Final = (
     "default",
     "example",
     "chainlit",
+    "apikeyhere",
+    "yourapikey",
+    "myapikey",
+    "123456789",
+    "abcdefgh",
 )
 _FEWEST_SIGNS: Final = 8
+
+
+def _is_known(secret: str) -> bool:
+    """Whether a part of it stands in guides and examples."""
+    words = re.sub(r"[\W_]", "", secret.lower())
+    return any(part in words for part in _KNOWN_SECRETS)
 
 
 def _names(*names: str) -> AliasChoices:
@@ -189,6 +263,12 @@ class Settings(BaseSettings):
         "Several servers on one database need the same.",
     )
 
+    trusted_proxies: Proxies = Field(
+        "127.0.0.1",
+        validation_alias=_names("TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),
+        description="Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: addresses and networks of proxies, "
+        "comma-separated, or `*`.",
+    )
     frame_ancestors: FrameSources = Field(
         "'self'",
         description="Pages that may show this one in a frame: `'self'`, `'none'`, or addresses such as "
@@ -206,6 +286,16 @@ class Settings(BaseSettings):
         "",
         description="With AUTH=oauth: who may come in, by name or e-mail at the provider, or by the e-mail's domain: "
         "`ann,bob@example.org,@example.com`. Empty: everybody whom the provider lets in.",
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Keys that programs have to send: `name:key,name2:key2`, at least 16 random characters each; or "
+        "the path of a file with one `name:key` a line. Empty: none is wanted.",
+    )
+    cors_origins: Origins = Field(
+        "",
+        description="Sites whose pages may ask the API from a browser: `https://a.example.org,https://b.example.org`, "
+        "or `*`. Empty: none.",
     )
     session_days: int = Field(30, ge=1, le=3650, description="Days until one has to sign in again.")
     password_min: int = Field(10, ge=10, le=128, description="Characters that a password needs.")
@@ -299,6 +389,12 @@ class Settings(BaseSettings):
     )
     max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
     max_message_bytes: int = Field(262_144, ge=1024, le=900_000, description="Largest message, in bytes of UTF-8.")
+    max_messages: int = Field(
+        1000, ge=1, le=100_000, description="Most messages in one request of a program, or prompts in a batch."
+    )
+    max_json_depth: int = Field(
+        32, ge=8, le=500, description="How deep the JSON of a request may be nested, the schemas of its tools too."
+    )
     max_body_bytes: int = Field(
         262_144,
         ge=16_384,
@@ -308,6 +404,16 @@ class Settings(BaseSettings):
     )
     window_low: float = Field(
         0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."
+    )
+    rate_limit: Rate = Field(
+        "",
+        description="Replies that one visitor, key or (without these) address may ask for, such as `20/minute` or "
+        "`20/minute;500/day`; all at one address together ten times as many. Empty or `off`: any number.",
+    )
+    rate_limit_storage: SecretStr | None = Field(
+        None,
+        description="Redis in which several replicas count together: `redis://:password@host:6379`. Empty: each counts "
+        "for itself.",
     )
     stop_seconds: float = Field(
         10,
@@ -369,15 +475,36 @@ class Settings(BaseSettings):
     )
     system_prompt: str = Field("", max_length=8000, description="Default system prompt.")
 
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or url.get_secret_value() in ("memory", "memory://"):
+            return None
+        if not re.fullmatch(r"(rediss?|redis\+unix)://\S+", url.get_secret_value()):
+            raise ValueError("redis://host:6379, rediss:// or redis+unix:///path")
+        return url
+
     @model_validator(mode="after")
     def _secret_is_one(self) -> Settings:
         if self.secret_key is not None:
             secret = self.secret_key.get_secret_value()
-            words = re.sub(r"[\W_]", "", secret.lower())
-            known = any(part in words for part in _KNOWN_SECRETS)
-            if len(secret.encode()) < 32 or len(set(secret)) < _FEWEST_SIGNS or known:
+            if len(secret.encode()) < 32 or len(set(secret)) < _FEWEST_SIGNS or _is_known(secret):
                 raise ValueError("SECRET_KEY is not allowed: it takes at least 32 random characters")
         return self
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Those of API_KEYS.
+
+        Raises:
+            SettingsError: one cannot be used.
+        """
+        if self.api_keys is None:
+            return ()
+        try:
+            return read_keys(self.api_keys.get_secret_value(), _is_known)
+        except ValueError as problem:
+            raise SettingsError(f"API_KEYS is not allowed: {problem}") from None
 
     @property
     def passwords(self) -> bool:
@@ -393,6 +520,16 @@ class Settings(BaseSettings):
     def login(self) -> bool:
         """Whether people sign in at all."""
         return self.passwords or self.oauth
+
+    @property
+    def guarded(self) -> bool:
+        """Whether programs need a key, or a token of the login."""
+        return self.login or self.api_keys is not None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Those of CORS_ORIGINS."""
+        return tuple(filter(None, self.cors_origins.split(",")))
 
     @property
     def oauth_names(self) -> frozenset[str]:
@@ -452,6 +589,7 @@ def read_settings(**overrides: Any) -> Settings:
     try:
         settings = Settings(**overrides)
         settings.aliases  # noqa: B018 - checked at start, not when a name is first looked up
+        settings.keys  # noqa: B018 - the same
     except ValidationError as problem:
         raise SettingsError(_one_line(problem)) from None
     return settings
@@ -463,7 +601,7 @@ def _one_line(problem: ValidationError) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
     field = next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
-    secret = field in ("secret_key", "vllm_api_key", "database_url", "metrics_token")
+    secret = "SecretStr" in str(Settings.model_fields[field].annotation) if field in Settings.model_fields else False
     value = "(secret)" if secret else repr(first.get("input"))
     allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name.upper()}={value} is not allowed: it takes {allowed}"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import OrderedDict
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from app.account_errors import TooManyTries
+from app.windows import Windows, WindowsAway
 
 # One address may be a whole school's, and a name is tried from many addresses only by somebody who has many.
 _WIDER: Final = 10
@@ -28,17 +25,19 @@ class Tries:
     ten times as many: that is against somebody who has thousands of addresses, and would let anybody keep the owner
     out. So a browser from which the owner has signed in before has a count of its own.
 
-    Each process counts for itself.
+    Each process counts for itself where no Redis counts for all, and while that is away.
 
     Args:
         amount: tries within `seconds`, of one name from one address; a whole address has ten times as many.
         seconds: a moving window.
+        windows: count for several processes.
     """
 
-    def __init__(self, amount: int, seconds: int) -> None:
+    def __init__(self, amount: int, seconds: int, windows: Windows | None = None) -> None:
         self._strict = RateLimitItemPerSecond(amount, seconds)
         self._wide = RateLimitItemPerSecond(_WIDER * amount, seconds)
-        self._limits = MovingWindowRateLimiter(MemoryStorage())
+        self._own = Windows()
+        self._windows = windows or self._own
         self._known: OrderedDict[str, None] = OrderedDict()
 
     async def count(self, address: str | None, name: str, device: str | None = None) -> None:
@@ -73,6 +72,14 @@ class Tries:
         place = await self._arrive(address)
         await self._take(self._strict, "both", _key(action, place))
 
+    async def check_action(self, address: str | None, action: str) -> None:
+        """As `count_action`, without counting.
+
+        Raises:
+            TooManyTries: a try is not to be made.
+        """
+        await self._take(self._strict, "both", _key(action, place_of(address)), counts=False)
+
     def succeeded(self, name: str, device: str | None) -> None:
         """The owner has signed in from this browser."""
         if device is not None:
@@ -82,18 +89,25 @@ class Tries:
                 self._known.popitem(last=False)
 
     async def _arrive(self, address: str | None) -> str:
-        place = _place(address)
+        place = place_of(address)
         await self._take(self._wide, "address", place)
         return place
 
-    async def _take(self, limit: RateLimitItemPerSecond, *what: str) -> None:
-        if not await self._limits.hit(limit, *what):
-            until, _ = await self._limits.get_window_stats(limit, *what)
-            raise TooManyTries(seconds=max(1, math.ceil(until - time.time())))
+    async def _take(self, limit: RateLimitItemPerSecond, *what: str, counts: bool = True) -> None:
+        try:
+            seconds = await _asked(self._windows, limit, *what, counts=counts)
+        except WindowsAway:
+            seconds = await _asked(self._own, limit, *what, counts=counts)
+        if seconds:
+            raise TooManyTries(seconds=seconds)
 
 
-def _place(address: str | None) -> str:
-    """One who has an IPv6 address has 2^64 of them."""
+async def _asked(windows: Windows, limit: RateLimitItemPerSecond, *what: str, counts: bool) -> int:
+    return await (windows.hit if counts else windows.wait)(limit, "tries", *what)
+
+
+def place_of(address: str | None) -> str:
+    """What is counted as one address: who has one of IPv6 has 2^64 of them. Empty: it is not known."""
     try:
         known = ip_address((address or "").partition("%")[0])
     except ValueError:

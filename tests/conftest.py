@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.postgres import Postgres
+from tests.redis import Redis
 
 pytest_plugins = ["tests.browser"]
 
@@ -41,3 +42,21 @@ def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
     yield postgres_server
     postgres_server.start()
     postgres_server.drop_all()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: Redis) -> Redis:
+    """A running Redis with nothing in it."""
+    redis_server.stop()
+    redis_server.start()
+    return redis_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -21,7 +22,9 @@ def asker_of(request: Request, source: Source) -> Asker:
     identifier = state.get("identifier")
     client = state.get("key") or (visitor_hash(identifier) if identifier else None)
     request_id = state.get("request_id")
-    return Asker(source, client, request_id) if request_id else Asker(source, client)
+    address = request.client.host if request.client else None
+    asker = Asker(source, client, address=address)
+    return replace(asker, request_id=request_id) if request_id else asker
 
 
 async def _asker_of_v1(request: Request) -> Asker:

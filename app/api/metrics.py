@@ -48,7 +48,7 @@ def _has(request: Request, token: str) -> bool:
 def _is_near(request: Request) -> bool:
     """Whether the peer, and all for whom a proxy says that it asks, have addresses that no stranger has.
 
-    The address is the one that uvicorn sees: a proxy's own, or what a trusted one says (FORWARDED_ALLOW_IPS). A proxy
+    The address is the one that uvicorn sees: a proxy's own, or what a trusted one says (TRUSTED_PROXIES). A proxy
     that is not trusted is not believed to be near either: its header must not name anybody from elsewhere.
     """
     addresses = [request.client.host if request.client else ""]

@@ -30,13 +30,15 @@ from app.errors import ChatError, Language, NotTaken
 _EVENT: Final = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 _EVENTS: Final = {"text/event-stream": {"schema": _EVENT}}
 _WORDS: Final = {
-    400: "Something in the request cannot be honoured; `param` names it. `context_length_exceeded`: it does not fit.",
+    400: "Something in the request cannot be honoured; `param` names it. `context_length_exceeded`: it does not fit; "
+    "`too_many_messages`, `too_deep`: more, or deeper, than is taken here.",
     401: "A key is wanted.",
     403: "This key may not.",
     404: "There is no such model (`model_not_found`), or no such path.",
     413: "A message, or the whole request, is too large.",
     422: "A field has a wrong type or a value out of range; `param` names it.",
-    429: "The queue is full, or too many requests came; `Retry-After` says when to come again.",
+    429: "The queue is full (`queue_full`), or you have asked too often (`rate_limit_exceeded`); `Retry-After` says "
+    "when to come again.",
     500: "Something broke in this server.",
     502: "The engine broke.",
     503: "The engine is away or has not enough memory, or the server is ending.",
@@ -131,12 +133,12 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
         return reply(ResponseForm(turn, language, asked, defaults), asked.stream)
 
     @routes.post("/embeddings", response_model=schemas.Embeddings, responses=_statuses(_GENERATING))
-    async def embeddings(asked: EmbeddingRequest, request: Request, language: In) -> Response:
+    async def embeddings(asked: EmbeddingRequest, asker: V1Asker, request: Request, language: In) -> Response:
         """A vector for each text, by a model that embeds."""
         try:
             asked.check()
             texts = asked.texts()
-            model, found = await while_there(request.receive, programs.chat.embed(asked.model, texts))
+            model, found = await while_there(request.receive, programs.chat.embed(asked.model, texts, asker=asker))
             if asked.dimensions not in (None, *(len(vector) for vector in found.vectors)):
                 raise NotTaken(parameter="dimensions")
         except ChatError as problem:

@@ -19,6 +19,7 @@ _STATUSES: Final[dict[type[ChatError], tuple[int, int | None]]] = {
     errors.UnknownModel: (404, None),
     errors.NoModel: (503, _LATER),
     errors.Busy: (429, _SOON),
+    errors.TooManyRequests: (429, None),
     errors.Stopping: (503, _LATER),
     errors.EngineError: (502, None),
     errors.EngineUnreachable: (503, _LATER),
@@ -40,6 +41,7 @@ _ABOUT_MESSAGES: Final = (
     errors.MessageTooLong,
     errors.ConversationTooLong,
     errors.PromptTooLong,
+    errors.TooManyMessages,
 )
 
 
@@ -69,6 +71,8 @@ class Problem:
 def problem_of(error: ChatError, language: Language) -> Problem:
     """`error` as a program is told it."""
     status, retry_after = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    if isinstance(error, errors.TooManyRequests):
+        retry_after = error.seconds
     parameter: str | None = None
     if isinstance(error, errors.Unsupported | errors.NotTaken):
         named = str(error.facts["parameter"])

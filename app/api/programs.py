@@ -103,7 +103,9 @@ class Programs:
         Raises:
             EmptyMessage: there is none.
             MessageTooLarge: one has more bytes than this server takes.
+            TooManyMessages: there are more than it takes.
         """
+        self.chat.check_count(len(messages))
         readables = [self._readable(message) for message in messages]
         if not readables:
             raise EmptyMessage

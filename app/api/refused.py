@@ -35,6 +35,13 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
             "ru": "Слишком много сразу: здесь принимается не больше {limit} байт. Отправьте меньше.",
         },
     ),
+    "too_deep": (
+        400,
+        {
+            "en": "That JSON is nested too deeply: at most {most} levels are taken here. Make it flatter.",
+            "ru": "Слишком глубокая вложенность JSON: здесь принимается не больше {most} уровней. Сделайте его проще.",
+        },
+    ),
     "comment_too_long": (
         422,
         {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import httpx
+from limits import parse_many
 
 from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
@@ -16,8 +17,10 @@ from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
+from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
+from app.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,13 @@ class Answering:
             await engine.close()
 
 
-def answering(settings: Settings) -> Answering:
-    """Put it together; nobody is asked anything yet."""
+def answering(settings: Settings, windows: Windows) -> Answering:
+    """Put it together; nobody is asked anything yet.
+
+    Args:
+        settings: of the server.
+        windows: count how often each asks.
+    """
     speeds = SpeedBook()
     hub = Hub()
     ollama = OllamaEngine(
@@ -96,6 +104,8 @@ def answering(settings: Settings) -> Answering:
         slots=settings.slots,
         max_waiting=settings.max_waiting,
         max_message_bytes=settings.max_message_bytes,
+        max_messages=settings.max_messages,
+        rates=Rates(parse_many(settings.rate_limit) if settings.rate_limit else (), windows),
         window_low=settings.window_low,
         fallback_model=settings.fallback_model,
     )

@@ -28,6 +28,7 @@ from app.storage.threads import Threads
 from app.storage.unsaved import Unsaved
 from app.storage.visitors import Visitors
 from app.tries import Tries
+from app.windows import Windows
 
 _HOUR = 3600
 # What one visitor may bring: a quarter of what all may have, or one could push everybody's out.
@@ -37,6 +38,11 @@ _SHARE = 4
 class Kept:
     """What the database has, and who asks it.
 
+    Args:
+        settings: of the server.
+        tries: of passwords.
+        windows: count other things that may be tried.
+
     Attributes:
         database: opened by whoever runs the server.
         standing: which tokens are good.
@@ -44,13 +50,14 @@ class Kept:
         sign_in: by a password; None: nobody does.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tries: Tries, windows: Windows) -> None:
         url = settings.database_url
         self._settings = settings
         self.database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
         self._threads = Threads(self.database)
         self._devices = Devices(self.database)
-        self._tries = Tries(settings.login_tries, settings.login_tries_seconds)
+        self._tries = tries
+        self._imports = Tries(settings.import_tries, _HOUR, windows)
         self.visitors = Visitors(self.database)
         self.accounts = Accounts(self.database)
         self.standing = Standing(self._devices.owner_of, self.accounts.rights if settings.login else None)
@@ -120,7 +127,7 @@ class Kept:
                 history=settings.history,
                 most=settings.import_max_mb,
                 share=math.ceil(settings.history_max_mb / _SHARE),
-                tries=Tries(settings.import_tries, _HOUR),
+                tries=self._imports,
             ),
         ]
         return routes if self.sign_in is None else [login_routes(self.sign_in, standing), *routes]

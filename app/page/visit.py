@@ -24,6 +24,7 @@ from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
 from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of
 from app.page.texts import language_of, text
+from app.request_ids import REQUEST_ID
 from app.storage.unsaved import Fate, Unsaved
 from app.transcript import ANSWER_TYPE, SETTINGS
 
@@ -168,8 +169,17 @@ class Visit:
             await self._store.save_preferences(self.session.user.identifier, self.preferences.as_dict())
 
     def _asker(self) -> Asker:
+        """Who reads this page; each message of it is a request of its own."""
         user = self.session.user
-        return Asker("page", visitor_hash(user.identifier) if user is not None else None)
+        # What the ASGI server knows of the page's socket, as of every request.
+        client = self.session.environ.get("asgi.scope", {}).get("client")
+        asker = Asker(
+            "page",
+            visitor_hash(user.identifier) if user is not None else None,
+            address=client[0] if client else None,
+        )
+        REQUEST_ID.set(asker.request_id)
+        return asker
 
     def _keep_settings(self) -> None:
         """Keep the settings with the conversation, if they are not those that it is kept with."""

@@ -14,6 +14,8 @@ from chainlit.user import User
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.paths import is_for_programs
+
 COOKIE: Final = "visitor"
 _YEAR: Final = 365 * 24 * 3600
 _BYTES: Final = 32  # 256 bits
@@ -21,9 +23,9 @@ _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 # What is the same for everybody.
 _FILES: Final = frozenset({"/favicon", "/logo"})
 _FOLDERS: Final = ("/public/", "/assets/")
-# Where else nobody is a visitor: sockets that exist already, programs and what watches this server.
+# Where else nobody is a visitor: sockets that exist already, and what watches this server.
 _WITHOUT: Final = frozenset({"/health", "/ready", "/metrics", "/docs", "/redoc", "/openapi.json"})
-_BELOW: Final = ("/ws/", "/v1/", "/docs/")
+_BELOW: Final = ("/ws/", "/docs/")
 _SECRET_FILE: Final = "secret.key"
 
 
@@ -33,7 +35,7 @@ def is_static(path: str) -> bool:
 
 
 def _has_visitors(path: str) -> bool:
-    return not (is_static(path) or path in _WITHOUT or path.startswith(_BELOW))
+    return not (is_static(path) or path in _WITHOUT or path.startswith(_BELOW) or is_for_programs(path))
 
 
 def cookie_of(header: str | None) -> str | None:
@@ -73,7 +75,7 @@ class VisitorCookie:
     """ASGI middleware that gives every browser a cookie, which the very same request already carries onwards.
 
     The cookie is Secure where the request came by https; behind a proxy that is for the ASGI server to find out, which
-    trusts `X-Forwarded-Proto` only from the addresses that it is told to (uvicorn: FORWARDED_ALLOW_IPS).
+    trusts `X-Forwarded-Proto` only from the addresses that it is told to (TRUSTED_PROXIES).
 
     Args:
         lasting: for a year; else until the browser is closed, where it only tells one browser's connections from
