@@ -19,13 +19,18 @@ class Asker:
         source: the page, or which API.
         client: the name of a key, or `visitor_hash` of a visitor; None: nobody is told apart.
         request_id: of the request, as its answer's X-Request-ID has it.
-        address: of the network, for limits alone; None: not known.
+        address: of the network, for limits and turns alone; None: not known.
     """
 
     source: Source
     client: str | None = None
     request_id: str = field(default_factory=new_id)
     address: str | None = None
+
+    @property
+    def who(self) -> str | None:
+        """Whose turn it is in a queue; None: somebody of whom nothing is known."""
+        return self.client or self.address
 
 
 def visitor_hash(identifier: str) -> str:

@@ -264,7 +264,7 @@ class ChatTurn:
         self._chat.check_features(engine, model, self.options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
-        ticket = self._chat.queue_of(engine).join(self.asker.client)
+        ticket = self._chat.queue_of(engine).join(self.asker.who)
         try:
             async with aclosing(ticket.wait()) as places:
                 async for ahead in places:
@@ -514,12 +514,13 @@ class Chat:
         """
         if self.stopping:
             raise Stopping
-        await self.rates.count(asker or Asker("v1"))
+        asker = asker or Asker("v1")
+        await self.rates.count(asker)
         found = await self.catalog.find(model)
         engine = self.catalog.engine_of(found)
         if found.can_embed is False:
             raise Unsupported(parameter="input", model=found.name, engine=engine.label)
-        ticket = self.queue_of(engine).join()
+        ticket = self.queue_of(engine).join(asker.who)
         try:
             async with aclosing(ticket.wait()) as places:
                 async for _ in places:

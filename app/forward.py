@@ -123,7 +123,7 @@ async def _together(
             admitted = began
             outcomes: Sequence[Completion | ChatError]
             try:
-                ticket = chat.queue_of(engine).join(asker.client)
+                ticket = chat.queue_of(engine).join(asker.who)
                 try:
                     async with aclosing(ticket.wait()) as places:
                         async for _ in places:
