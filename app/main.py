@@ -67,8 +67,16 @@ def create_app(settings: Settings) -> FastAPI:
     if kept is not None and settings.history:
         store = kept.data_layer()
         if settings.request_log:
-            request_log = RequestLog(Requests(kept.database))
+            text_bytes = settings.log_text_max_bytes if settings.log_text else 0
+            request_log = kept.request_log = RequestLog(Requests(kept.database), text_bytes=text_bytes)
             chat.on_end = request_log.add
+    if settings.log_text:
+        log.info(
+            "STATS %s",
+            "LOG_TEXT=on: what people say is kept in the log of requests"
+            if request_log is not None
+            else "LOG_TEXT=on changes nothing: it needs REQUEST_LOG and HISTORY",
+        )
     unsaved = store.unsaved
     registry = CollectorRegistry()
     if unsaved is not None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,11 +46,12 @@ def free_port() -> int:
 
 @dataclass
 class Program:
-    """A running program. `log` holds what it printed."""
+    """A running program. `log` holds what it printed, `environment` what it was started with."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, path: str) -> Any:
         return httpx.get(self.url + path, timeout=10, trust_env=False).json()
@@ -96,7 +97,7 @@ def _start(
         process = subprocess.Popen(
             [*user, sys.executable, *command], cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT
         )
-    program = Program(url, process, log)
+    program = Program(url, process, log, dict(environment))
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
