@@ -212,9 +212,6 @@ def nobody() -> Iterator[tuple[Path, list[str]]]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.xfail(
-    reason="a server that was started on a read-only file notices only after a restart that it may write"
-)
 def test_a_file_that_is_read_only_is_told_and_used_as_soon_as_it_is_not(nobody: tuple[Path, list[str]]) -> None:
     folder, user = nobody
     file = folder / "data" / "chat.db"
