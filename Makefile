@@ -58,7 +58,7 @@ export-gguf: ## Write MODEL_DIR (default: the guide) as GGUF to OUT
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.export_gguf $(MODEL_DIR) $(OUT)
 
-settings-table: ## Print the README's table of settings
+settings-table: ## Print the README's tables of settings
 	@.venv/bin/python -m scripts.settings_table
 
 clean: ## Remove the environment and what was built

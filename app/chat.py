@@ -568,6 +568,16 @@ class Chat:
         if missing:
             raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
 
+    @property
+    def serving(self) -> int:
+        """How many replies engines work on now."""
+        return sum(queue.serving for queue in self._queues.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for an engine."""
+        return sum(queue.waiting for queue in self._queues.values())
+
     def queue_of(self, engine: Engine) -> Queue:
         """The queue in front of an engine."""
         if engine.name not in self._queues:

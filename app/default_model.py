@@ -235,6 +235,11 @@ class DefaultModelFinder:
         now = self.current
         return now.model is not None and now.away is None and (self._load is None or now.loaded)
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last look; None: there was none."""
+        return None if self._looked_at is None else self._clock() - self._looked_at
+
     async def look_if_older(self, seconds: float) -> None:
         """Look again unless that was done within the last `seconds`."""
         async with self._looking:

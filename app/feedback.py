@@ -12,19 +12,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, aclosing
-from datetime import UTC, datetime
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from app.settings import SettingsError, read_settings
-from app.storage.database import FILE, Database
-from app.storage.problems import DatabaseAway, DatabaseRefused, reason
+from app.command_line import PROBLEMS, be_quiet, check_it_is_there, in_one_line, moment, opened, writing
+from app.settings import Settings, SettingsError, read_settings
+from app.storage.database import Database
 from app.storage.records import Step, Thumb
 from app.storage.thumbs import thumbs_with_steps
 from app.transcript import MODEL, QUESTION_TYPE, is_answer
@@ -79,19 +75,9 @@ async def write(database: Database, since: str, out: TextIO) -> int:
     return written
 
 
-async def _write(database: Database, since: str, out: TextIO) -> int:
-    try:
-        await database.open()
+async def _write(settings: Settings, since: str, out: TextIO) -> int:
+    async with opened(settings) as database:
         return await write(database, since, out)
-    finally:
-        await database.close()
-
-
-def _moment(text: str) -> str:
-    """A date or a time, UTC where it does not say otherwise, as the database has it."""
-    at = datetime.fromisoformat(text)
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    return at.isoformat(timespec="microseconds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,42 +86,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m app.feedback",
         description="Write what visitors think of replies as JSON lines. The database is that of the settings.",
     )
-    parser.add_argument("--since", type=_moment, metavar="DATE", help="thumbs given since, as 2026-11-01")
+    parser.add_argument("--since", type=moment, metavar="DATE", help="thumbs given since, as 2026-11-01 or 7d")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file, not to the terminal")
     options = parser.parse_args(arguments)
     try:
         settings = read_settings()
+        check_it_is_there(settings)
+        with writing(options.output, replace=True) as out:
+            count = asyncio.run(_write(settings, options.since or "", out))
+    except BrokenPipeError:
+        be_quiet()
+        return 1
     except SettingsError as problem:
         return _failed(str(problem), 2)
-    url = settings.database_url
-    file = settings.data_dir / FILE
-    if url is None and not file.is_file():
-        return _failed(f"there is no database yet: {file}")
-    database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
-    output: Path | None = options.output
-    # Half a file must not be taken for a whole one.
-    part = output.with_name(output.name + ".part") if output else None
-    try:
-        with ExitStack() as stack:
-            out = stack.enter_context(part.open("w", encoding="utf-8")) if part else sys.stdout
-            count = asyncio.run(_write(database, options.since or "", out))
-        if part and output:
-            os.replace(part, output)
-    except BrokenPipeError:
-        # Whoever read has enough. Python would complain once more when it closes the terminal's stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (DatabaseAway, DatabaseRefused) as problem:
-        return _failed(f"the database cannot be used ({problem})")
-    except SQLAlchemyError as problem:
-        return _failed(reason(problem))
-    except OSError as problem:
-        return _failed(f"{problem.strerror}: {problem.filename}" if problem.filename else str(problem))
+    except PROBLEMS as problem:
+        return _failed(in_one_line(problem))
     except KeyboardInterrupt:
         return _failed("stopped")
-    finally:
-        if part:
-            part.unlink(missing_ok=True)
     print(f"{count} lines", file=sys.stderr)
     return 0
 

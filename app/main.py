@@ -29,6 +29,7 @@ from app.api.refused import Refused, account_refusal, refusal
 from app.api.unknown import add_error_forms, broken
 from app.assembly.answering import answering
 from app.assembly.kept import Kept
+from app.default_model import OLLAMA, VLLM
 from app.keys import Keys
 from app.metrics import watch_storage
 from app.page.callbacks import Page
@@ -75,8 +76,16 @@ def create_app(settings: Settings) -> FastAPI:
     if kept is not None and settings.history:
         store = kept.data_layer()
         if settings.request_log:
-            request_log = RequestLog(Requests(kept.database))
+            text_bytes = settings.log_text_max_bytes if settings.log_text else 0
+            request_log = kept.request_log = RequestLog(Requests(kept.database), text_bytes=text_bytes)
             chat.on_end = request_log.add
+    if settings.log_text:
+        log.info(
+            "STATS %s",
+            "LOG_TEXT=on: what people say is kept in the log of requests"
+            if request_log is not None
+            else "LOG_TEXT=on changes nothing: it needs REQUEST_LOG and HISTORY",
+        )
     unsaved = store.unsaved
     registry = CollectorRegistry()
     if unsaved is not None:
@@ -160,7 +169,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.wind_up = wind_up
     app.state.visitors = kept.visitors if kept is not None else None
     app.state.login = settings.login
-    app.include_router(health_routes(finder, unsaved, lost=lambda: store.failed_writes))
+    app.include_router(
+        health_routes(
+            chat,
+            finder,
+            database,
+            unsaved,
+            lost=lambda: store.failed_writes,
+            urls={OLLAMA: finder.wishes.ollama_url, VLLM: finder.wishes.vllm_url},
+            missed=lambda engine: engine.ever_up or engine.name != OLLAMA or "ollama_host" in settings.model_fields_set,
+            max_age=settings.models_cache_seconds,
+        )
+    )
     app.include_router(metrics_routes(registry, settings.metrics_token), include_in_schema=False)
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:

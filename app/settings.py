@@ -242,6 +242,13 @@ class Settings(BaseSettings):
         True,
         description="Keep a row of figures for each reply, without a word of what was said. Needs HISTORY.",
     )
+    log_text: bool = Field(
+        False,
+        description="Keep the question and the reply in that row too. Tell the people who talk here if you do.",
+    )
+    log_text_max_bytes: int = Field(
+        16_384, ge=64, le=1_000_000, description="So much of each of these texts is kept, in bytes of UTF-8."
+    )
     unsaved_max_mb: int = Field(
         16, ge=1, le=4096, description="MB of conversations that wait in memory while the database takes no writes."
     )
@@ -255,6 +262,9 @@ class Settings(BaseSettings):
         None,
         description="Token that `/metrics` wants (`Authorization: Bearer`). "
         "Empty: it answers loopback and private addresses only.",
+    )
+    reload: bool = Field(
+        False, description="For development: start again whenever a source file of the program changes."
     )
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     secret_key: SecretStr | None = Field(

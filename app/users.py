@@ -13,21 +13,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.account_errors import AccountError
+from app.asker import visitor_hash
+from app.command_line import PROBLEMS, Failed, in_one_line, opened
 from app.passwords import Passwords
 from app.settings import Settings, settings_or_exit
 from app.sign_in import SignIn
 from app.storage.accounts import ADMIN, USER, Account, Accounts
-from app.storage.database import Database
-from app.storage.problems import DatabaseAway, DatabaseRefused
+from app.storage.requests import Requests
 from app.storage.texts import folded
 from app.tries import Tries
 
 _DONE: Final = 0
 _FAILED: Final = 1
-
-
-class Failed(Exception):
-    """What was asked for is not done. The message is one line."""
 
 
 class Users:
@@ -36,11 +33,13 @@ class Users:
     Args:
         accounts: those.
         sign_in: makes them and changes their passwords.
+        requests: the log, in which an account that is removed is forgotten.
     """
 
-    def __init__(self, accounts: Accounts, sign_in: SignIn) -> None:
+    def __init__(self, accounts: Accounts, sign_in: SignIn, requests: Requests) -> None:
         self._accounts = accounts
         self._sign_in = sign_in
+        self._requests = requests
 
     async def add(self, name: str, password: str, *, admin: bool) -> str:
         account = await self._sign_in.add(name, password, ADMIN if admin else USER)
@@ -72,6 +71,7 @@ class Users:
     async def remove(self, name: str) -> str:
         account = await self.find(name)
         conversations = await self._accounts.remove(account.user_id)
+        await self._requests.forget(visitor_hash(account.identifier))
         return f"{account.name} is removed, with {conversations} conversations."
 
     async def find(self, name: str) -> Account:
@@ -143,18 +143,16 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> str:
         What to tell.
 
     Raises:
-        Failed, AccountError, DatabaseAway, DatabaseRefused, OSError: it is not done.
+        AccountError, or one of PROBLEMS: it is not done.
     """
-    url = settings.database_url
-    if url is None:
+    if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
-    accounts = Accounts(database)
-    tries = Tries(settings.login_tries, settings.login_tries_seconds)
-    users = Users(accounts, SignIn(accounts, Passwords(), tries, settings.password_min))
     command = arguments.command
-    try:
-        await database.open()
+    async with opened(settings) as database:
+        accounts = Accounts(database)
+        tries = Tries(settings.login_tries, settings.login_tries_seconds)
+        sign_in = SignIn(accounts, Passwords(), tries, settings.password_min)
+        users = Users(accounts, sign_in, Requests(database))
         if command in ("passwd", "remove"):
             await users.find(arguments.name)  # before anything is asked for
         if command == "add":
@@ -168,8 +166,6 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> str:
         if command == "list":
             return await users.list()
         return await users.set_disabled(arguments.name, command == "disable")
-    finally:
-        await database.close()
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -179,12 +175,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         print(asyncio.run(run(arguments, settings)))
         return _DONE
-    except (Failed, AccountError) as problem:
+    except AccountError as problem:
         told = str(problem)
-    except (DatabaseAway, DatabaseRefused) as problem:
-        told = f"the database cannot be used ({problem})"
-    except OSError as problem:
-        told = f"the database cannot be opened ({problem.strerror}: {problem.filename})"
+    except PROBLEMS as problem:
+        told = in_one_line(problem)
     except (KeyboardInterrupt, EOFError):
         told = "nothing is changed"
     print(f"chainlit-ollama: {told}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -10,8 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,20 +38,35 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, _CHROMIUM)), None)
 
 
+def _ports() -> Iterator[int]:
+    """Ports of this process' own, one after another: those that the system gives to others are higher, and tests that
+    run beside these (pytest-xdist calls them gw0, gw1...) have others."""
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    first, count = 20_000 + beside * 3_000, 3_000
+    for number in itertools.count(os.getpid()):
+        yield first + number % count
+
+
+_PORTS: Final = _ports()
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, another one each time."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("they do not end")
 
 
 @dataclass
 class Program:
-    """A running program. `log` holds what it printed."""
+    """A running program. `log` holds what it printed, `environment` what it was started with."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, path: str) -> Any:
         return httpx.get(self.url + path, timeout=10, trust_env=False).json()
@@ -96,7 +112,7 @@ def _start(
         process = subprocess.Popen(
             [*user, sys.executable, *command], cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT
         )
-    program = Program(url, process, log)
+    program = Program(url, process, log, dict(environment))
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:

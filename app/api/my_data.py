@@ -62,6 +62,7 @@ def data_routes(
     tries: Tries,
     stop_replies: Callable[[str], Awaitable[None]],
     forget_waiting: Callable[[str], Awaitable[None]],
+    forget_logged: Callable[[str], Awaitable[None]],
 ) -> APIRouter:
     """`/api/me/...`: export, import, and the end of it all.
 
@@ -76,6 +77,7 @@ def data_routes(
         tries: how often an address may import.
         stop_replies: stops the replies that are being written for the visitor of that identifier.
         forget_waiting: drops what that visitor has said and the database has not taken yet.
+        forget_logged: drops from the log of requests what that visitor has said, and who it was.
     """
     threads = Threads(database)
     one_import_at_a_time = asyncio.Lock()
@@ -149,6 +151,7 @@ def data_routes(
         await stop_replies(visitor.identifier)
         await forget_waiting(visitor.identifier)
         erased = await erase(database, visitor.id)
+        await forget_logged(visitor.identifier)
         await forget_waiting(visitor.identifier)
         response = JSONResponse({"conversations": erased})
         standing.forget()

@@ -117,8 +117,8 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         model=settings.model,
         ollama_models=settings.ollama_models,
         qwen_models=settings.local_models,
-        ollama_url=settings.ollama_host,
-        vllm_url=str(httpx.URL(settings.vllm_url).copy_with(userinfo=b"")),
+        ollama_url=_shown(settings.ollama_host),
+        vllm_url=_shown(settings.vllm_url),
         local=local,
         pulled=settings.pulled_models,
         ollama_wait=settings.ollama_wait,
@@ -133,3 +133,8 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         settled_poll=settings.models_cache_seconds,
     )
     return Answering(chat, finder, tuple(engines))
+
+
+def _shown(url: str) -> str:
+    """An address without the name and the password in it: what is shown to anybody."""
+    return str(httpx.URL(url).copy_with(userinfo=b"")) if "@" in url else url

@@ -11,18 +11,21 @@ from app.api.auth import auth_routes
 from app.api.devices import Bounds, device_routes
 from app.api.me import Belongings, me_routes
 from app.api.my_data import data_routes
+from app.asker import visitor_hash
+from app.assembly.database import database_of
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.login import login_routes
 from app.page.open_pages import OpenPages
 from app.page.standing import Standing
 from app.passwords import Passwords
+from app.request_log import RequestLog
 from app.settings import Settings
 from app.sign_in import SignIn
 from app.sizing import MIB
 from app.storage.accounts import Accounts
-from app.storage.database import Database
 from app.storage.devices import Devices
+from app.storage.requests import Requests
 from app.storage.retention import Retention
 from app.storage.threads import Threads
 from app.storage.unsaved import Unsaved
@@ -48,12 +51,12 @@ class Kept:
         standing: which tokens are good.
         visitors, accounts: who there is.
         sign_in: by a password; None: nobody does.
+        request_log: forgets who deletes all data; None: there is none.
     """
 
     def __init__(self, settings: Settings, tries: Tries, windows: Windows) -> None:
-        url = settings.database_url
         self._settings = settings
-        self.database = Database(url.get_secret_value()) if url else Database.in_folder(settings.data_dir)
+        self.database = database_of(settings)
         self._threads = Threads(self.database)
         self._devices = Devices(self.database)
         self._tries = tries
@@ -63,6 +66,7 @@ class Kept:
         self.standing = Standing(self._devices.owner_of, self.accounts.rights if settings.login else None)
         self._unsaved: Unsaved | None = None
         self.sign_in: SignIn | None = None
+        self.request_log: RequestLog | None = None
         if settings.passwords:
             self.sign_in = SignIn(self.accounts, Passwords(), self._tries, settings.password_min)
 
@@ -79,6 +83,13 @@ class Kept:
         """What a visitor has said and the database has not taken yet goes with the rest."""
         if self._unsaved is not None:
             await self._unsaved.forget_all_of(identifier)
+
+    async def _forget_logged(self, identifier: str) -> None:
+        """What a visitor has said goes from the log of requests, also from rows of a time when LOG_TEXT was on."""
+        if self.request_log is not None:
+            await self.request_log.forget(identifier)
+        else:
+            await Requests(self.database).forget(visitor_hash(identifier))
 
     def retention(self, page: Page) -> Retention:
         """Deletes what is not to be kept any longer."""
@@ -124,6 +135,7 @@ class Kept:
                 pages,
                 stop_replies=page.stop_replies,
                 forget_waiting=self._forget_waiting,
+                forget_logged=self._forget_logged,
                 history=settings.history,
                 most=settings.import_max_mb,
                 share=math.ceil(settings.history_max_mb / _SHARE),

@@ -6,11 +6,40 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from app.engines.base import Engine, ModelInfo
 from app.errors import EngineError, UnknownModel
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What is known of an engine.
+
+    Attributes:
+        problem: why it does not answer; None: it does.
+        models: how many it has, as it last said; 0 while it does not answer.
+        age: seconds since it was asked; None: it never was.
+        ever_up: whether it has answered since the start.
+    """
+
+    name: str
+    label: str
+    problem: EngineError | None
+    models: int
+    age: float | None
+    ever_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What came of asking an engine, and when."""
+
+    at: float
+    models: int
+    ever_up: bool
 
 
 class Catalog:
@@ -46,6 +75,7 @@ class Catalog:
         self._reading = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
         self.problems: dict[str, EngineError] = {}
+        self._looks: dict[str, _Look] = {}
         # Which engine had a model, by id and name: one that is away does not list its models.
         self._known_engines: dict[str, str] = {}
 
@@ -57,6 +87,16 @@ class Catalog:
     def known(self) -> tuple[ModelInfo, ...]:
         """The models that can chat, as last listed, without asking anybody."""
         return tuple(model for model in self._models if model.can_chat)
+
+    def states(self) -> tuple[EngineState, ...]:
+        """What is known of each engine, without asking anybody."""
+        return tuple(self._state(engine) for engine in self.engines.values())
+
+    def _state(self, engine: Engine) -> EngineState:
+        look, problem = self._looks.get(engine.name), self.problems.get(engine.name)
+        if look is None:
+            return EngineState(engine.name, engine.label, problem, 0, None, False)
+        return EngineState(engine.name, engine.label, problem, look.models, self._clock() - look.at, look.ever_up)
 
     def aliases(self) -> dict[str, str]:
         """The aliases of models that are there, as last listed, with the id that each stands for."""
@@ -104,10 +144,18 @@ class Catalog:
             if engine.name not in self.problems:
                 log.warning("MODELS %s", failure)
             self.problems[engine.name] = failure
+            self._note(engine, None)
             return ()
         if self.problems.pop(engine.name, None):
             log.info("MODELS %s answers again", engine.label)
+        self._note(engine, len(models))
         return models
+
+    def _note(self, engine: Engine, models: int | None) -> None:
+        """An engine was asked; `models`: how many it has, None: it did not answer."""
+        before = self._looks.get(engine.name)
+        ever_up = models is not None or (before is not None and before.ever_up)
+        self._looks[engine.name] = _Look(self._clock(), models or 0, ever_up)
 
     async def find(self, name: str) -> ModelInfo:
         """The model of that name: its id, its bare name where only one engine has it, or an alias.

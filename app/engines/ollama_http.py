@@ -21,12 +21,14 @@ class OllamaHttp:
     """The connections to one Ollama.
 
     Args:
-        url: of the server, without a slash at its end.
+        url: of the server, without a slash at its end; a name and a password in it are sent as HTTP has them (Basic).
         client: used in place of its own, and closed with it.
     """
 
     def __init__(self, url: str, client: httpx.AsyncClient | None = None) -> None:
-        self.url = url
+        address = httpx.URL(url)
+        # What is shown and logged has no password in it.
+        self.url = str(address.copy_with(userinfo=b"")).rstrip("/")
         self._client = client or httpx.AsyncClient(
             transport=Http1Transport(),
             trust_env=False,
@@ -34,6 +36,8 @@ class OllamaHttp:
             # A proxy that compressed the stream would hold tokens back to fill its blocks.
             headers={"accept-encoding": "identity"},
         )
+        if address.userinfo:
+            self._client.auth = httpx.BasicAuth(address.username, address.password)
 
     async def ask(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +62,13 @@ def make_engine(url: str, *, migrating: bool = False) -> AsyncEngine:
     )
 
     def prepare(connection: Any, _: object) -> None:
-        _prepare_sqlite(connection, pragmas)
+        try:
+            _prepare_sqlite(connection, pragmas)
+        except BaseException:
+            # SQLAlchemy would leave it open. All connections of a process share what SQLite knows of the file: while
+            # there is one from when it was read-only, it is so for all.
+            connection.close()
+            raise
 
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -82,11 +89,10 @@ def _prepare_sqlite(connection: Any, pragmas: tuple[str, ...]) -> None:
     # https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
     connection.isolation_level = None
     connection.create_function("folded", 1, folded, deterministic=True)
-    cursor = connection.cursor()
-    for pragma in pragmas:
-        cursor.execute(f"PRAGMA {pragma}")
-    _use_wal(cursor)
-    cursor.close()
+    with closing(connection.cursor()) as cursor:
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        _use_wal(cursor)
 
 
 def _use_wal(cursor: Any) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.storage.connect import ALONE, WRITES, make_engine, make_private
 from app.storage.migrate import migrate
 from app.storage.problems import DatabaseAway, DatabaseRefused, is_away, is_read_only, reason
+from app.storage.texts import now
 
 FILE: Final = "chat.db"
 
@@ -27,6 +28,7 @@ class Database:
 
     Attributes:
         on_away: told whenever it cannot be reached, or takes no writes.
+        away_since: since when that is so, ISO 8601; None: it answers, or was never asked.
     """
 
     def __init__(self, url: str) -> None:
@@ -39,7 +41,9 @@ class Database:
         # The last try to reach it that failed.
         self._failed_at = 0.0
         self._failure = ""
+        self._asked_at: float | None = None
         self.on_away: Callable[[], None] = lambda: None
+        self.away_since: str | None = None
 
     @classmethod
     def in_folder(cls, folder: Path) -> Database:
@@ -66,8 +70,10 @@ class Database:
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
                     raise self._away(problem) from None
+                self._note_away()
                 raise DatabaseRefused(reason(problem)) from None
             self._open = True
+            self._answered()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -141,6 +147,11 @@ class Database:
                     await connection.execute(select(func.pg_advisory_unlock(lock)))
 
     @property
+    def age(self) -> float | None:
+        """Seconds since it was last known whether it answers; None: it never was."""
+        return None if self._asked_at is None else time.monotonic() - self._asked_at
+
+    @property
     def kind(self) -> str:
         """SQLAlchemy's name of it: sqlite or postgresql."""
         return self._kind
@@ -158,16 +169,26 @@ class Database:
                 raise
             try:
                 yield connection
+                self._answered()
             except (SQLAlchemyError, OSError) as problem:
                 if is_away(problem):
-                    self.on_away()
+                    self._note_away()
                     if is_read_only(problem):
                         await connection.invalidate()
                     raise DatabaseAway(reason(problem)) from None
                 raise
 
-    def _away(self, problem: Exception) -> DatabaseAway:
+    def _answered(self) -> None:
+        self._asked_at = time.monotonic()
+        self.away_since = None
+
+    def _note_away(self) -> None:
+        self._asked_at = time.monotonic()
+        self.away_since = self.away_since or now()
         self.on_away()
+
+    def _away(self, problem: Exception) -> DatabaseAway:
+        self._note_away()
         self._failed_at, self._failure = time.monotonic(), reason(problem)
         return DatabaseAway(self._failure)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Final
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, or_, select, update
 
 from app.storage.database import Database
 from app.storage.queries import all_rows
 from app.storage.tables import request_logs
+
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ class RequestRow:
     output_text: str | None = None
 
 
+_TEXTS: Final = ("input_text", "output_text")
+_COLUMNS: Final = [request_logs.c[field.name] for field in fields(RequestRow)]
+_FIGURES: Final = [column for column in _COLUMNS if column.name not in _TEXTS]
+
+
 class Requests:
     """The table of requests."""
 
@@ -68,7 +76,57 @@ class Requests:
 
     async def newest(self, first: int) -> Sequence[RequestRow]:
         """The newest `first` rows, the newest one first."""
-        columns = [request_logs.c[field.name] for field in fields(RequestRow)]
-        query = select(*columns).order_by(request_logs.c.position.desc()).limit(first)
+        query = select(*_COLUMNS).order_by(request_logs.c.position.desc()).limit(first)
         async with self._database.read() as connection:
             return [RequestRow(**row) for row in await all_rows(connection, query)]
+
+    async def since(self, timestamp: str, limit: int) -> Sequence[RequestRow]:
+        """Rows of that time or later, the oldest first, without what was said; of more than `limit` the newest."""
+        query = (
+            select(*_FIGURES)
+            .where(request_logs.c.timestamp >= timestamp)
+            .order_by(request_logs.c.timestamp.desc(), request_logs.c.position.desc())
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            found = await all_rows(connection, query)
+        return [RequestRow(**row) for row in reversed(found)]
+
+    async def between(self, since: str = "", until: str = "", source: str = "") -> AsyncGenerator[RequestRow]:
+        """Rows from `since` on and before `until` (ISO 8601, UTC; empty: any), the oldest first.
+
+        Some hundred are in memory at a time, and no transaction lasts.
+        """
+        table = request_logs.c
+        query = select(*_COLUMNS, table.position).order_by(table.timestamp, table.position).limit(_AT_ONCE)
+        if until:
+            query = query.where(table.timestamp < until)
+        if source:
+            query = query.where(table.source == source)
+        after = table.timestamp >= since
+        while True:
+            async with self._database.read() as connection:
+                found = await all_rows(connection, query.where(after))
+            for row in found:
+                yield RequestRow(**{name: value for name, value in row.items() if name != "position"})
+            if len(found) < _AT_ONCE:
+                return
+            at, position = found[-1]["timestamp"], found[-1]["position"]
+            after = (table.timestamp >= at) & or_(table.timestamp > at, table.position > position)
+
+    async def forget(self, client: str) -> None:
+        """What a client has said, and that it was this one, is gone from its rows; the figures stay.
+
+        Raises:
+            DatabaseAway: on the way; it can be asked for again.
+        """
+        table = request_logs.c
+        nothing = dict.fromkeys(("client", *_TEXTS))
+        while True:
+            query = select(table.position).where(table.client == client).limit(_AT_ONCE)
+            async with self._database.read() as connection:
+                found = (await connection.execute(query)).scalars().all()
+            if not found:
+                return
+            async with self._database.write() as connection:
+                await connection.execute(update(request_logs).where(table.position.in_(found)).values(nothing))

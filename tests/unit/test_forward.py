@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from app.asker import Asker
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat, Ended, ReplyOptions
 from app.engines.base import Completion, CompletionRequest, Done, GenerationOptions, Usage
 from app.engines.catalog import Catalog
 from app.engines.local import LocalEngine
@@ -169,6 +169,28 @@ async def test_a_server_that_stops_says_so_to_those_that_wait(together: Together
     together.go_on.set()
     results = await task
     assert [type(result.error) for result in results] == [type(None)] * 3 + [Stopping] * 3
+
+
+async def test_each_prompt_is_told_of_in_the_end(together: TogetherEngine) -> None:
+    ended: list[Ended] = []
+    chat = chat_with(together)
+    chat.on_end = ended.append
+    await forward_many(chat, ["a", "!fail", ""], OPTIONS, ASKER)
+    assert [(one.question, one.answer, one.metrics.outcome) for one in ended] == [
+        ("a", "A", "finished"),
+        ("!fail", "", "failed"),
+        ("", "", "failed"),
+    ]
+    assert {one.asker for one in ended} == {ASKER}
+    ended.clear()
+    together.go_on.clear()
+    together.working.clear()
+    task = asyncio.create_task(forward_many(chat, ["a", ""], OPTIONS, ASKER))
+    await together.working.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert [one.question for one in ended] == ["a", ""]
+    assert (ended[0].metrics.outcome, ended[0].error) == ("stopped", None)
 
 
 # What cannot be asked at all

@@ -125,7 +125,13 @@ def test_the_cookie_goes_with_the_browser(site: Program) -> None:
 
 
 def test_the_health_probe_says_that_there_is_no_database(ann: Visitor) -> None:
-    assert ann.http.get("/health").json() == {"status": "ok", "database": {"state": "off"}}
+    assert ann.http.get("/health").json()["database"]["state"] == "off"
+
+
+def test_with_a_login_there_is_one(ollama: Program, tmp_path: Path) -> None:
+    with server(tmp_path, OLLAMA_HOST=ollama.url, HISTORY="off", AUTH="password") as site:
+        database = site.get("/health")["database"]
+        assert (database["state"], database["waiting"], database["lost"]) == ("ok", 0, 0)
 
 
 def test_a_data_folder_that_takes_no_writes_is_no_hindrance(ollama: Program, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def site(database: Database, ann: Visitor, tmp_path: Path) -> Site:
                 tries=Tries(tries, 3600),
                 stop_replies=nothing_to_stop,
                 forget_waiting=nothing_to_stop,
+                forget_logged=nothing_to_stop,
             )
         )
         app.add_exception_handler(Refused, refusal)

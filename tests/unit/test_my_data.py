@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from app.asker import visitor_hash
+from tests.many import name_of
 from tests.postgres import database_of
 from tests.site import Program, fake_ollama, server
 from tests.tab import Tab, Visitor, new_id
@@ -21,7 +26,7 @@ RUSSIAN = {"Accept-Language": "ru-RU,ru;q=0.9,en;q=0.8"}
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("data")
-    variables = {"IMPORT_MAX_MB": "1", "IMPORT_TRIES": "1000"} | database_of(request)
+    variables = {"IMPORT_MAX_MB": "1", "IMPORT_TRIES": "1000", "LOG_TEXT": "on"} | database_of(request)
     with (
         fake_ollama(folder, "--speedup", "100") as ollama,
         server(folder, OLLAMA_HOST=ollama.url, **variables) as program,
@@ -199,6 +204,30 @@ def test_all_data_are_deleted_while_a_reply_is_being_written(ann: Visitor) -> No
     assert threads_of(ann) == []
     with zipfile.ZipFile(io.BytesIO(ann.http.get("/api/me/export").content)) as whole:
         assert json.loads(whole.read("manifest.json"))["settings"] == {}
+
+
+def test_what_was_said_goes_from_the_log_of_requests_too(ann: Visitor, eve: Visitor, site: Program) -> None:
+    talk(ann, "ann has said so")
+    talk(eve, "eve has said so")
+    path = site.log.parent / "data" / "log.jsonl"
+
+    def logged() -> str:
+        path.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "app.requests", "export", "--format", "jsonl", "-o", str(path)]
+        done = subprocess.run(command, env=site.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or "is empty" in done.stderr
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    deadline = time.monotonic() + 20
+    while not ("ann has said so" in logged() and "eve has said so" in logged()):
+        assert time.monotonic() < deadline
+    ann.http.delete("/api/me/data").raise_for_status()
+    assert "ann has said so" not in logged()
+    assert "eve has said so" in logged()
+    assert visitor_hash(name_of(eve)) in logged()
+    assert visitor_hash(name_of(ann)) not in logged()
+    path.unlink()
+    assert "what people say is kept" in site.text()
 
 
 def test_who_is_nobody_gets_nothing(site: Program) -> None:

@@ -227,10 +227,12 @@ def act(name: str, **payload: str) -> dict[str, Any]:
     return {"action": {"name": name, "payload": payload, "id": "{element}"}, "sessionId": "{session}"}
 
 
+# Nobody's.
+UNKNOWN: Final = "00000000-0000-7000-8000-000000000000"
 THREADS: Final = ("POST", "/project/threads")
 ATTEMPTS: Final = [
     Attempt(("GET", "/project/thread/{thread_id}"), "/project/thread/{thread}", stranger=401),
-    Attempt(("GET", "/project/thread/{thread_id}"), f"/project/thread/{new_id()}"),
+    Attempt(("GET", "/project/thread/{thread_id}"), f"/project/thread/{UNKNOWN}"),
     Attempt(("GET", "/project/thread/{thread_id}"), "/project/thread/%25", stranger=404),
     Attempt(
         ("GET", "/project/thread/{thread_id}/element/{element_id}"),
@@ -238,7 +240,7 @@ ATTEMPTS: Final = [
         stranger=401,
     ),
     Attempt(
-        ("GET", "/project/thread/{thread_id}/element/{element_id}"), f"/project/thread/{new_id()}/element/{{element}}"
+        ("GET", "/project/thread/{thread_id}/element/{element_id}"), f"/project/thread/{UNKNOWN}/element/{{element}}"
     ),
     Attempt(("PUT", "/project/thread"), "/project/thread", {"threadId": "{thread}", "name": TAKEN}, stranger=401),
     Attempt(("DELETE", "/project/thread"), "/project/thread", {"threadId": "{thread}"}, stranger=401),

@@ -96,13 +96,24 @@ def test_packages_that_nothing_uses_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_health_and_readiness(site: Program) -> None:
-    database = {"state": "ok", "since": None, "waiting": 0, "lost": 0}
-    assert site.get("/health") == {"status": "ok", "database": database}
+    health = site.get("/health")
+    assert health["status"] == "degraded"  # what VLLM_URL names is away
+    database = health["database"]
+    assert database.pop("age_seconds") < 60
+    assert database == {"status": "ok", "state": "ok", "since": None, "waiting": 0, "lost": 0}
+    engines = {engine["name"]: engine for engine in health["engines"]}
+    assert (engines["ollama"]["status"], engines["vllm"]["status"]) == ("up", "away")
+    assert KEY not in str(health)
+    process = health["process"]
+    assert process["pid"] == site.process.pid
+    assert process["memory_bytes"] is None or process["memory_bytes"] > 10_000_000
     deadline = time.monotonic() + 20
     while (ready := site.get("/ready"))["status"] != "ready" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ready["status"] == "ready"
     assert httpx.get(f"{site.url}/ready", trust_env=False).status_code == 200
+    default = site.get("/health")["default_model"]
+    assert (default["id"], default["status"]) == ("ollama/gemma2:2b", "loaded")
 
 
 def test_secrets_and_cookies_never_reach_the_log(site: Program) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.settings import ROOT, Settings, SettingsError, read_settings, settings_or_exit, variable_names
+from scripts.settings_table import SAME, other_names, table
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +224,51 @@ def test_an_empty_value_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_readme_has_every_variable_with_its_default_and_help() -> None:
-    from scripts.settings_table import table
-
     assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_russian_readme_has_every_variable_too() -> None:
+    text = (ROOT / "README.ru.md").read_text(encoding="utf-8")
+    assert [name for field in Settings.model_fields for name in variable_names(field) if f"`{name}`" not in text] == []
+
+
+# Names of other services
+
+# A value of each variable that has them, and what is read of it.
+OTHERS: dict[str, tuple[str, object]] = {
+    "models_cache_seconds": ("12", 12.0),
+    "ollama_host": ("http://box:1234", "http://box:1234"),
+    "models": ("phi3", "phi3"),
+    "keep_alive": ("5m", "5m"),
+    "timeout": ("33", 33.0),
+    "load_timeout": ("44", 44.0),
+    "temperature": ("0.7", 0.7),
+    "top_p": ("0.6", 0.6),
+    "max_tokens": ("99", 99),
+}
+ALIASES = [(field, name) for field in Settings.model_fields for name in variable_names(field)[1:]]
+
+
+@pytest.mark.parametrize(("field", "name"), ALIASES)
+def test_another_name_sets_the_same_and_ours_counts_where_both_are_set(
+    monkeypatch: pytest.MonkeyPatch, field: str, name: str
+) -> None:
+    value, read = OTHERS[field]
+    default = getattr(read_settings(), field)
+    monkeypatch.setenv(name, value)
+    assert getattr(read_settings(), field) == read != default
+    monkeypatch.setenv(variable_names(field)[0], str(default))
+    assert getattr(read_settings(), field) == default
+
+
+def test_what_is_called_the_same_is_a_variable_of_ours() -> None:
+    ours = {variable_names(field)[0] for field in Settings.model_fields}
+    assert set(SAME) <= ours
+
+
+@pytest.mark.parametrize(
+    ("readme", "words"),
+    [("README.md", ()), ("README.ru.md", (("Другое имя", "Здесь"), "так же"))],
+)
+def test_the_readmes_list_of_other_names_is_current(readme: str, words: tuple[Any, ...]) -> None:
+    assert other_names(*words) in (ROOT / readme).read_text(encoding="utf-8")
