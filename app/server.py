@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from app.page.lean import leave_out_unused
+from app.request_ids import WithRequestId
 from app.settings import ROOT, Settings
 
 if TYPE_CHECKING:

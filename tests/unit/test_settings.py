@@ -237,6 +237,7 @@ def test_the_russian_readme_has_every_variable_too() -> None:
 # A value of each variable that has them, and what is read of it.
 OTHERS: dict[str, tuple[str, object]] = {
     "models_cache_seconds": ("12", 12.0),
+    "trusted_proxies": ("10.0.0.1", "10.0.0.1"),
     "ollama_host": ("http://box:1234", "http://box:1234"),
     "models": ("phi3", "phi3"),
     "keep_alive": ("5m", "5m"),
