@@ -70,8 +70,9 @@ class Users:
 
     async def remove(self, name: str) -> str:
         account = await self.find(name)
-        conversations = await self._accounts.remove(account.user_id)
+        # First: an account that is gone could not be named again, if the database went away in between.
         await self._requests.forget(visitor_hash(account.identifier))
+        conversations = await self._accounts.remove(account.user_id)
         return f"{account.name} is removed, with {conversations} conversations."
 
     async def find(self, name: str) -> Account:

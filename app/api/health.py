@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +23,8 @@ from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.threads import Threads
 from app.storage.unsaved import Unsaved
 from app.why import explain
+
+log = logging.getLogger(__name__)
 
 # Readiness is looked up from what is known unless that is older than this, in seconds.
 _FRESH: Final = 5.0
@@ -57,7 +60,10 @@ class Fresh:
             await asyncio.wait({self._task}, timeout=_PATIENCE)
 
     async def _run(self) -> None:
-        await self._look()
+        try:
+            await self._look()
+        except Exception:
+            log.exception("HEALTH what is known could not be refreshed")
 
 
 def health_routes(
@@ -85,7 +91,7 @@ def health_routes(
         missed: whether an engine that is away is one that should be there.
         max_age: seconds that a probe takes what is known for true before engines and database are asked again.
     """
-    routes = APIRouter(tags=["health"])
+    routes = APIRouter(tags=["Health"])
     began = time.monotonic()
     catalog = chat.catalog
     fresh = [Fresh(catalog.everything, lambda: _oldest(catalog), max_age)]

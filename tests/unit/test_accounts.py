@@ -27,12 +27,17 @@ from app.account_errors import (
     WrongPassword,
 )
 from app.account_rules import check_password, identifier_of
+from app.asker import Asker, visitor_hash
+from app.chat import Ended
 from app.errors import LANGUAGES
+from app.metrics import ReplyMetrics
 from app.passwords import Passwords
+from app.request_log import row_of
 from app.sign_in import Origin, SignIn
 from app.storage.accounts import ADMIN, Account, Accounts
 from app.storage.database import Database
 from app.storage.records import Step
+from app.storage.requests import RequestRow, Requests
 from app.storage.texts import new_id
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
@@ -481,6 +486,22 @@ async def test_accounts_are_managed_from_the_command_line(command: Any, database
     assert (await command("remove", "bob", typed=Typed("y\n")))[1].endswith("Bob is removed, with 0 conversations.")
     assert await accounts.find("bob") is None
     await database.close()
+
+
+def logged(identifier: str) -> RequestRow:
+    """A row of the log of requests with what somebody has said."""
+    metrics = ReplyMetrics("finished", 1, 0, None, 0, 0, 1, 1, None, 1, False, 1, 2, 4096)
+    return row_of(Ended(Asker("v1", visitor_hash(identifier)), None, "secret", "secret", metrics), 100)
+
+
+async def test_an_account_that_is_removed_is_gone_from_the_log_of_requests(command: Any, database: Database) -> None:
+    accounts = Accounts(database)
+    ann, bob = await accounts.enter("github:1", "github:ann"), await accounts.enter("github:2", "github:bob")
+    await Requests(database).add([logged(account.identifier) for account in (ann, bob)])
+    assert (await command("remove", ann.identifier, "--yes"))[0] == 0
+    newest, oldest = await Requests(database).newest(2)
+    assert (oldest.client, oldest.input_text, oldest.output_text) == (None, None, None)
+    assert (newest.client, newest.input_text) == (visitor_hash(bob.identifier), "secret")
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,18 @@ async def test_an_engine_that_hangs_holds_up_nobody(site: Callable[..., Site], m
         pass
 
 
+async def test_an_engine_that_breaks_breaks_no_probe(
+    site: Callable[..., Site], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = CountingEngine()
+    engine.problem = ValueError("nobody has foreseen this")  # type: ignore[assignment]
+    server = site(engine)
+    assert (await server.health())["engines"][0]["status"] == "unknown"
+    assert "could not be refreshed" in caplog.text
+    engine.problem = None
+    assert (await server.health())["engines"][0]["status"] == "up"
+
+
 async def test_an_engine_that_goes_away_is_told_with_the_reason(site: Callable[..., Site]) -> None:
     engine = CountingEngine()
     server = site(engine)

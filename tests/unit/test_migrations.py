@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -269,6 +272,45 @@ async def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path)
     with pytest.raises(DatabaseRefused) as refusal:
         await Database.in_folder(tmp_path).open()
     assert str(refusal.value) == "file is not a database"
+
+
+# As a user who may not write everywhere: root may.
+READ_ONLY: Final = """
+import asyncio, os, pathlib, sys
+from app.storage.database import Database
+from app.storage.problems import DatabaseAway
+
+async def main(folder):
+    database = Database.in_folder(folder)
+    await database.open()
+    await database.close()
+    (folder / "chat.db").chmod(0o444)
+    database = Database.in_folder(folder)
+    for _ in range(3):
+        try:
+            await database.open()
+        except DatabaseAway as problem:
+            print(problem)
+    files = pathlib.Path("/proc/self/fd")
+    print([link for link in (os.readlink(file) for file in files.iterdir() if file.exists()) if "chat.db" in link])
+
+asyncio.run(main(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells which files are open")
+def test_a_file_that_cannot_be_opened_is_not_left_open() -> None:
+    """One that was read-only would stay so for all later connections of the process."""
+    with tempfile.TemporaryDirectory(prefix="chat-nobody-") as folder:
+        user = []
+        if os.geteuid() == 0:
+            shutil.chown(folder, "nobody")
+            user = ["setpriv", "--reuid=nobody", "--clear-groups"]
+        command = [*user, sys.executable, "-B", "-c", READ_ONLY, folder]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "Permission denied" in ended.stderr or "No module named" in ended.stderr:
+        pytest.skip("the program is where only root may read it")
+    assert ended.stdout.splitlines() == ["attempt to write a readonly database"] * 3 + ["[]"]
 
 
 async def test_a_database_in_another_encoding_is_refused(postgres: Postgres) -> None:
