@@ -64,14 +64,14 @@ class ResponseForm:
 
     def failed(self, error: ChatError) -> bytes:
         """See `Form`."""
-        problem = problem_of(error, self._language)
+        problem = problem_of(error, self._language, messages="input")
         failure = {"code": problem.code, "message": problem.message}
         closed = [self._opening(), self._close("incomplete")]
         return b"".join([*closed, self._event("response.failed", response=self._response("failed", failure))])
 
     def refusal(self, error: ChatError) -> Response:
         """See `Form`."""
-        return refusal(problem_of(error, self._language))
+        return refusal(problem_of(error, self._language, messages="input"))
 
     def whole(self) -> _Json:
         """See `Form`."""

@@ -269,6 +269,17 @@ def test_text_completions(site: Site) -> None:
     assert error(site.post("/completions", prompt="x", echo=True)) == (400, "unsupported_parameter", "echo")
 
 
+@pytest.mark.parametrize(("path", "field"), [("/completions", "prompt"), ("/responses", "input")])
+def test_a_text_that_is_refused_is_named_by_its_own_field(site: Site, path: str, field: str) -> None:
+    found = [error(site.post(path, **{field: text})) for text in ("", "x" * 150_000, "one two " * 5000)]
+    assert found == [
+        (400, "empty_message", field),
+        (413, "message_too_large", field),
+        (400, "context_length_exceeded", field),
+    ]
+    assert error(site.post(path, model="bge-m3", **{field: "hi"})) == (400, "unsupported_parameter", field)
+
+
 def test_embeddings(site: Site) -> None:
     body = site.post("/embeddings", model="bge-m3", input=["one", "two"]).json()
     assert [part["index"] for part in body["data"]] == [0, 1]
