@@ -167,7 +167,7 @@ class Unsupported(InputError):
 class SystemPromptTooLong(InputError):
     """Facts: `tokens` of the system prompt, how many it has `left` for a message, and how many this one `needed`."""
 
-    code = "system_prompt_too_long"
+    code = "context_length_exceeded"
     sentences = {
         "en": (
             "The system prompt has about {tokens:,} tokens and leaves {left:,} for a message; this one needs "
@@ -176,6 +176,16 @@ class SystemPromptTooLong(InputError):
         "ru": (
             "Системная подсказка занимает около {tokens:,} токенов и оставляет сообщению {left:,}, а ему нужно "
             "{needed:,}. Сократите её в настройках чата и попробуйте ещё раз."
+        ),
+    }
+    for_programs = {
+        "en": (
+            "The system prompt, with the functions if any are offered, has about {tokens:,} tokens and leaves {left:,} "
+            "for a message; this one needs {needed:,}. Shorten it, or offer fewer functions."
+        ),
+        "ru": (
+            "Системная подсказка вместе с функциями, если они предложены, занимает около {tokens:,} токенов и "
+            "оставляет сообщению {left:,}, а ему нужно {needed:,}. Сократите её или предложите меньше функций."
         ),
     }
 

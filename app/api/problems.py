@@ -41,6 +41,7 @@ _ABOUT_MESSAGES: Final = (
     errors.MessageTooLarge,
     errors.MessageTooLong,
     errors.ConversationTooLong,
+    errors.SystemPromptTooLong,
     errors.PromptTooLong,
     errors.TooManyMessages,
 )

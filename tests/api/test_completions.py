@@ -193,6 +193,10 @@ def test_json(site: Site) -> None:
         ({"messages": [{"role": "user", "content": "x" * 300_000}]}, (413, "request_too_large", None)),
         ({"messages": [{"role": "user", "content": "one two " * 5000}]}, (400, "context_length_exceeded", "messages")),
         (
+            {"messages": [{"role": "system", "content": "one two " * 5000}, {"role": "user", "content": "hi"}]},
+            (400, "context_length_exceeded", "messages"),
+        ),
+        (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
             (400, "unsupported_parameter", "messages[0].content[0]"),
         ),
