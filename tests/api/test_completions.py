@@ -158,6 +158,12 @@ def test_what_a_function_returned_is_read(site: Site) -> None:
     assert (read[1]["content"], read[3]["tool_name"], read[3]["content"]) == ("How is\nOslo?", "weather", "Rain.")
 
 
+def test_functions_that_must_not_be_called_need_no_model_that_can(site: Site) -> None:
+    for model in ("gemma2:2b", "qwen3:4b"):
+        assert site.chat("hi", model=model, tools=[TOOL], tool_choice="none").status_code == 200
+        assert "tools" not in site.asked()
+
+
 def test_one_function_at_a_time(site: Site) -> None:
     response = site.chat(
         "!call weather {}\n!call weather {}", model="qwen3:4b", tools=[TOOL], parallel_tool_calls=False
