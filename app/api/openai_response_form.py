@@ -57,8 +57,8 @@ class ResponseForm:
 
     def finished(self) -> bytes:
         """See `Form`."""
-        parts = [self._opening(), self._close()]
         status = self._status()
+        parts = [self._opening(), self._close(status)]
         parts.append(self._event(f"response.{status}", response=self._response(status)))
         return b"".join(parts)
 
@@ -80,6 +80,8 @@ class ResponseForm:
             self._done.append(_reasoning(turn.reasoning))
         if turn.text:
             self._done.append(_message(turn.text))
+        if self._done and not turn.tool_calls:
+            self._done[-1]["status"] = self._status()
         self._done += [_function_call(call) for call in calls_of(turn, parallel=self._parallel)]
         return self._response(self._status())
 

@@ -81,6 +81,17 @@ def test_a_reply_that_was_cut_says_so(site: Site, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_response_that_was_cut_has_its_last_item_incomplete(site: Site, stream: bool) -> None:
+    response = site.post("/responses", input="!words 50", max_output_tokens=5, stream=stream)
+    *_, ended = chunks(response) if stream else [{"response": response.json()}]
+    assert ended["response"]["status"] == "incomplete"
+    assert [item["status"] for item in ended["response"]["output"]] == ["incomplete"]
+    if stream:
+        [done] = [event["item"] for event in chunks(response) if event["type"] == "response.output_item.done"]
+        assert done["status"] == "incomplete"
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_reasoning_is_apart(site: Site, stream: bool) -> None:
     response = site.chat("!think 6", model="qwen3:4b", reasoning_effort="low", stream=stream)
     if stream:
