@@ -131,6 +131,13 @@ def test_what_was_asked_for_reaches_the_engine(site: Site) -> None:
     assert options.items() >= (wanted | {"num_predict": 99}).items()
 
 
+def test_a_top_p_of_zero_is_the_likeliest_token_alone(site: Site) -> None:
+    message = [{"role": "user", "content": "hi"}]
+    for path, body in (("/chat/completions", {"messages": message}), ("/responses", {"input": "hi"})):
+        assert site.post(path, top_p=0, **body).status_code == 200
+        assert 0 < site.asked()["options"]["top_p"] < 1e-5
+
+
 def test_a_bound_larger_than_the_context_is_the_context(site: Site) -> None:
     assert site.chat("hi", max_tokens=10**9).status_code == 200
     assert site.asked()["options"]["num_predict"] < 4096
