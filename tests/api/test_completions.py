@@ -240,6 +240,35 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param", "words"),
+    [
+        ("/responses", {"input": [{"role": "bot", "content": "hi"}]}, "input[0].role", "Input should be 'system'"),
+        ("/responses", {"input": []}, "input", "List should have at least 1 item"),
+        (
+            "/chat/completions",
+            {"messages": [{"role": "user", "content": [{}]}]},
+            "messages[0].content[0].type",
+            "requi",
+        ),
+        ("/chat/completions", {"response_format": {"type": "yaml"}}, "response_format.type", "'json_schema'"),
+        (
+            "/chat/completions",
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
+            "response_format.json_schema.schema",
+            "Field required",
+        ),
+        ("/chat/completions", {"tool_choice": {"type": "function"}}, "tool_choice.function", "Field required"),
+    ],
+)
+def test_what_is_wrong_in_a_field_that_takes_several_things_is_said(
+    site: Site, path: str, body: dict[str, Any], param: str, words: str
+) -> None:
+    response = site.post(path, **{"messages": [{"role": "user", "content": "hi"}]} | body)
+    assert error(response) == (422, "invalid_value", param)
+    assert words in response.json()["error"]["message"]
+
+
 def test_what_changes_nothing_is_taken(site: Site) -> None:
     ignored = {"user": "ann", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "n": 1, "logprobs": False}
     assert site.chat("hi", **ignored, logit_bias=None, top_logprobs=None).status_code == 200
