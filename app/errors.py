@@ -67,7 +67,8 @@ class ChatError(Exception):
         "en": "Something went wrong: {detail}",
         "ru": "Что-то пошло не так: {detail}",
     }
-    # For programs, where the other one speaks of what is on the page alone.
+    # For programs, where the other one speaks of what is on the page alone. Of what is too long for a model they begin
+    # with OpenAI's own words, by which LangChain and LiteLLM tell it from other errors.
     for_programs: ClassVar[dict[Language, str]] = {}
 
     def __init__(self, **facts: str | int | float) -> None:
@@ -116,6 +117,13 @@ class MessageTooLong(InputError):
             "Сократите его или отправьте частями."
         ),
     }
+    for_programs = {
+        "en": (
+            "Input tokens exceed the configured limit of {limit:,}: that message has about {tokens:,}. "
+            "Shorten it, or send it in parts."
+        ),
+        "ru": sentences["ru"],
+    }
 
 
 class ConversationTooLong(InputError):
@@ -131,6 +139,13 @@ class ConversationTooLong(InputError):
             "В беседе около {tokens:,} токенов, а модель может прочитать за раз не больше {limit:,}. "
             "Сократите её или разрешите не читать старые сообщения."
         ),
+    }
+    for_programs = {
+        "en": (
+            "Input tokens exceed the configured limit of {limit:,}: this conversation has about {tokens:,}. "
+            "Shorten it, or let older messages be left out."
+        ),
+        "ru": sentences["ru"],
     }
 
 
@@ -167,7 +182,7 @@ class Unsupported(InputError):
 class SystemPromptTooLong(InputError):
     """Facts: `tokens` of the system prompt, how many it has `left` for a message, and how many this one `needed`."""
 
-    code = "system_prompt_too_long"
+    code = "context_length_exceeded"
     sentences = {
         "en": (
             "The system prompt has about {tokens:,} tokens and leaves {left:,} for a message; this one needs "
@@ -176,6 +191,17 @@ class SystemPromptTooLong(InputError):
         "ru": (
             "Системная подсказка занимает около {tokens:,} токенов и оставляет сообщению {left:,}, а ему нужно "
             "{needed:,}. Сократите её в настройках чата и попробуйте ещё раз."
+        ),
+    }
+    for_programs = {
+        "en": (
+            "Input tokens exceed the configured limit: the system prompt, with the functions if any are offered, has "
+            "about {tokens:,} and leaves {left:,} for a message; this one needs {needed:,}. Shorten it, or offer fewer "
+            "functions."
+        ),
+        "ru": (
+            "Системная подсказка вместе с функциями, если они предложены, занимает около {tokens:,} токенов и "
+            "оставляет сообщению {left:,}, а ему нужно {needed:,}. Сократите её или предложите меньше функций."
         ),
     }
 
@@ -337,7 +363,7 @@ class PromptTooLong(EngineRefused):
         "ru": "В беседе {tokens:,} токенов, а {engine} читает {limit:,}. Начните новый чат или сократите сообщение.",
     }
     for_programs = {
-        "en": "This conversation has {tokens:,} tokens; {engine} can read {limit:,}. Send less of it.",
+        "en": ("Input tokens exceed the configured limit of {limit:,} in {engine}: here are {tokens:,}. Send less."),
         "ru": "В беседе {tokens:,} токенов, а {engine} читает {limit:,}. Отправьте её не целиком.",
     }
 
@@ -354,6 +380,10 @@ class TextTooLong(EngineRefused):
     sentences = {
         "en": "One of these texts is longer than the model can read at once, says {engine}. Send it in parts.",
         "ru": "Один из текстов длиннее, чем модель может прочитать за раз, сообщает {engine}. Отправьте его частями.",
+    }
+    for_programs = {
+        "en": "Input tokens exceed the configured limit of {engine} for one of these texts. Send it in parts.",
+        "ru": sentences["ru"],
     }
 
 

@@ -25,10 +25,11 @@ A conversation that is too long for its model is read from a later message on; t
 (400, `context_length_exceeded`). `max_tokens` may be any number: a reply ends at the latest where the context does.
 `finish_reason` is `length` also for a reply that was ended for repeating itself.
 
-**Ignored** are fields that change nothing here: {", ".join(f"`{name}`" for name in sorted(IGNORED))}, and a message's
-`name`. Any other field that is not described here is **refused** with status 400 and its name in `param`, unless its
-value says what happens anyway (`n: 1`, `logprobs: false`, `logit_bias: {{}}`). What the model's engine cannot honour is
-refused in the same way.
+**Ignored** are fields that change nothing here: {", ".join(f"`{name}`" for name in sorted(IGNORED))}, a message's
+`name`, and the `strict` of a function or of a schema: a reply keeps to its schema in any case, the arguments of a
+function as far as the engine sees to it. Any other field that is not described here is **refused** with status 400 and
+its name in `param`, unless its value says what happens anyway (`n: 1`, `logprobs: false`, `logit_bias: {{}}`). What the
+model's engine cannot honour is refused in the same way.
 """
 _ASSETS: Final = "/docs/assets"
 _SCHEMA: Final = "/openapi.json"

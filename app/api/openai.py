@@ -116,7 +116,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
                 asker=asker,
             )
         except ChatError as problem:
-            return refusal(problem_of(problem, language))
+            return refusal(problem_of(problem, language, messages="prompt"))
         return reply(CompletionForm(turn, language, include_usage=asked.include_usage, build=build), asked.stream)
 
     @routes.post("/responses", response_model=schemas.ResponseObject, responses=_statuses(_GENERATING, stream=True))
@@ -129,7 +129,7 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
                 asked.conversation(), model=asked.model, generation=generation, strict=asked.strict, asker=asker
             )
         except ChatError as problem:
-            return refusal(problem_of(problem, language))
+            return refusal(problem_of(problem, language, messages="input"))
         return reply(ResponseForm(turn, language, asked, defaults), asked.stream)
 
     @routes.post("/embeddings", response_model=schemas.Embeddings, responses=_statuses(_GENERATING))

@@ -48,6 +48,7 @@ _HARMLESS: Final[Mapping[str, Sequence[object]]] = {
 # How deep JSON of a program's may be nested: schemas of functions and of replies.
 _DEEPEST: Final = 64
 _LINE: Final = "\n"
+_LEAST_SHARE: Final = 1e-6
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
@@ -68,6 +69,8 @@ def _clean(value: Any, depth: int = 0) -> Any:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean)]
 Text = Annotated[str, AfterValidator(readable)]
 StopText = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(readable)]
+# OpenAI takes 0; not all engines do. So small a share is always that of the likeliest token alone.
+TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: max(share, _LEAST_SHARE))]
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 

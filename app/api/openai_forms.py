@@ -14,7 +14,7 @@ from uuid import uuid4
 from starlette.responses import Response
 
 from app.api.openai_problems import error_body, refusal
-from app.api.problems import problem_of
+from app.api.problems import Problem, problem_of
 from app.api.sse import dump
 from app.chat import ChatTurn, Event
 from app.engines.base import Delta, FinishReason, ToolCall, ToolCalls
@@ -82,6 +82,7 @@ class CompletionForm:
     prefix: str = "cmpl-"
     object: str = "text_completion"
     object_of_chunks: str = "text_completion"
+    messages: str = "prompt"
 
     def __init__(self, turn: ChatTurn, language: Language, *, include_usage: bool, build: str) -> None:
         self.turn = turn
@@ -116,11 +117,14 @@ class CompletionForm:
 
     def failed(self, error: ChatError) -> bytes:
         """See `Form`: neither a finish_reason nor `[DONE]`, so that nobody takes it for the whole."""
-        return b"data: " + dump(error_body(problem_of(error, self._language))) + b"\n\n"
+        return b"data: " + dump(error_body(self._problem(error))) + b"\n\n"
 
     def refusal(self, error: ChatError) -> Response:
         """See `Form`."""
-        return refusal(problem_of(error, self._language))
+        return refusal(self._problem(error))
+
+    def _problem(self, error: ChatError) -> Problem:
+        return problem_of(error, self._language, messages=self.messages)
 
     def whole(self) -> dict[str, Any]:
         """See `Form`."""
@@ -178,6 +182,7 @@ class ChatForm(CompletionForm):
     prefix = "chatcmpl-"
     object = "chat.completion"
     object_of_chunks = "chat.completion.chunk"
+    messages = "messages"
 
     def __init__(
         self, turn: ChatTurn, language: Language, *, include_usage: bool, build: str, parallel: bool = True

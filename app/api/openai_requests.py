@@ -18,6 +18,7 @@ from app.api.openai_fields import (
     StreamOptions,
     TextFormat,
     Tool,
+    TopP,
     text_of,
 )
 from app.api.programs import Defaults, SentMessage
@@ -40,7 +41,7 @@ class Sampled(Request):
     """What requests for text have in common."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: TopP | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None

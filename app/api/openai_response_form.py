@@ -57,21 +57,21 @@ class ResponseForm:
 
     def finished(self) -> bytes:
         """See `Form`."""
-        parts = [self._opening(), self._close()]
         status = self._status()
+        parts = [self._opening(), self._close(status)]
         parts.append(self._event(f"response.{status}", response=self._response(status)))
         return b"".join(parts)
 
     def failed(self, error: ChatError) -> bytes:
         """See `Form`."""
-        problem = problem_of(error, self._language)
+        problem = problem_of(error, self._language, messages="input")
         failure = {"code": problem.code, "message": problem.message}
         closed = [self._opening(), self._close("incomplete")]
         return b"".join([*closed, self._event("response.failed", response=self._response("failed", failure))])
 
     def refusal(self, error: ChatError) -> Response:
         """See `Form`."""
-        return refusal(problem_of(error, self._language))
+        return refusal(problem_of(error, self._language, messages="input"))
 
     def whole(self) -> _Json:
         """See `Form`."""
@@ -80,6 +80,8 @@ class ResponseForm:
             self._done.append(_reasoning(turn.reasoning))
         if turn.text:
             self._done.append(_message(turn.text))
+        if self._done and not turn.tool_calls:
+            self._done[-1]["status"] = self._status()
         self._done += [_function_call(call) for call in calls_of(turn, parallel=self._parallel)]
         return self._response(self._status())
 

@@ -17,6 +17,7 @@ from app.api.openai_fields import (
     Request,
     Text,
     TextFormat,
+    TopP,
     text_of,
 )
 from app.api.openai_requests import ROLES, thinks
@@ -81,7 +82,7 @@ class ResponseRequest(Request):
     instructions: Text | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: TopP | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = Field(None, description="Ignored.")
     text: TextOptions | None = None

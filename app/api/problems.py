@@ -35,11 +35,13 @@ _STATUSES: Final[dict[type[ChatError], tuple[int, int | None]]] = {
 }
 # OpenAI's names of what the engines' features are asked for by.
 _PARAMETERS: Final = {"raw": "prompt", "json_object": "response_format", "json_schema": "response_format"}
+_MESSAGES: Final = "messages"
 _ABOUT_MESSAGES: Final = (
     errors.EmptyMessage,
     errors.MessageTooLarge,
     errors.MessageTooLong,
     errors.ConversationTooLong,
+    errors.SystemPromptTooLong,
     errors.PromptTooLong,
     errors.TooManyMessages,
 )
@@ -68,21 +70,21 @@ class Problem:
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
-def problem_of(error: ChatError, language: Language) -> Problem:
-    """`error` as a program is told it."""
+def problem_of(error: ChatError, language: Language, *, messages: str = _MESSAGES) -> Problem:
+    """`error` as a program is told it; `messages`: the field in which it sent the conversation, or the text."""
     status, retry_after = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
     if isinstance(error, errors.TooManyRequests):
         retry_after = error.seconds
     parameter: str | None = None
     if isinstance(error, errors.Unsupported | errors.NotTaken):
         named = str(error.facts["parameter"])
-        parameter = _PARAMETERS.get(named, named)
+        parameter = messages if named == _MESSAGES else _PARAMETERS.get(named, named)
     elif isinstance(error, errors.UnknownModel | errors.ModelMissing):
         parameter = "model"
     elif isinstance(error, errors.TextTooLong):
         parameter = "input"
     elif isinstance(error, _ABOUT_MESSAGES):
-        parameter = "messages"
+        parameter = messages
     return Problem(status, error.code, error.sentence(language, to_program=True), parameter, retry_after)
 
 

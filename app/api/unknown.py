@@ -128,9 +128,28 @@ def _invalid(errors: Sequence[Any]) -> Problem:
     first = errors[0]
     if first["type"] == "json_invalid":
         return Problem(400, "invalid_json", f"The body is not JSON: {first.get('ctx', {}).get('error', '')}.")
-    place = takewhile(
-        lambda part: isinstance(part, int) or _FIELD.fullmatch(part), (p for p in first["loc"] if p not in _PARTS)
-    )
-    named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-    message = f"`{named}`: {first['msg']}" if named else f"The body is not what it should be: {first['msg']}"
-    return Problem(422, "invalid_value", message, named or None)
+    place = _place(first["loc"])
+    # Where a field may be one of several things, each says why it is not that: the one that got furthest was meant.
+    ways = [(_named(error["loc"]), error["msg"]) for error in errors if _place(error["loc"]) == place]
+    named = max((where for where, _ in ways), key=len)
+    said = "; or: ".join(dict.fromkeys(message for where, message in ways if where == named))
+    message = f"`{_worded(named)}`: {said}" if named else f"The body is not what it should be: {said}"
+    return Problem(422, "invalid_value", message, _worded(named) or None)
+
+
+def _place(loc: Sequence[int | str]) -> list[int | str]:
+    """Where an error stands, up to the first of the types that were tried."""
+    return list(takewhile(_is_named, (part for part in loc if part not in _PARTS)))
+
+
+def _named(loc: Sequence[int | str]) -> list[int | str]:
+    """Where an error stands, without the types that were tried."""
+    return [part for part in loc if part not in _PARTS and _is_named(part)]
+
+
+def _is_named(part: int | str) -> bool:
+    return isinstance(part, int) or _FIELD.fullmatch(part) is not None
+
+
+def _worded(place: Sequence[int | str]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")

@@ -86,6 +86,11 @@ class GenerationOptions:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str | Mapping[str, Any] | None = None
 
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may ask for a function at all."""
+        return bool(self.tools) and self.tool_choice != "none"
+
     def features(self) -> frozenset[Feature]:
         """What an engine must be able to do to honour these options."""
         wanted: dict[Feature, bool] = {
@@ -95,8 +100,8 @@ class GenerationOptions:
             "frequency_penalty": bool(self.frequency_penalty),
             "json_object": self.json is not None and self.json.schema is None,
             "json_schema": self.json is not None and self.json.schema is not None,
-            "tools": bool(self.tools),
-            "tool_choice": bool(self.tools) and self.tool_choice not in (None, "auto", "none"),
+            "tools": self.offers_tools,
+            "tool_choice": self.offers_tools and self.tool_choice not in (None, "auto"),
         }
         return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
 
@@ -169,7 +174,7 @@ class CompletionRequest:
     @property
     def uses_tools(self) -> bool:
         """Whether functions are offered, or were asked for and answered before."""
-        return bool(self.options.tools) or any(m.tool_calls or m.role == "tool" for m in self.messages)
+        return self.options.offers_tools or any(m.tool_calls or m.role == "tool" for m in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ def test_a_response_that_breaks_off_is_failed(client: openai.OpenAI) -> None:
 
 
 def test_langchain(site: Site) -> None:
+    from langchain_core.exceptions import ContextOverflowError
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
     def model(name: str) -> ChatOpenAI:
@@ -171,6 +172,8 @@ def test_langchain(site: Site) -> None:
         check_embedding_ctx_length=False,  # type: ignore[arg-type]
     )
     assert len(embeddings.embed_query("one")) == 1024
+    with pytest.raises(ContextOverflowError):
+        model("gemma2:2b").invoke("one two " * 5000)
 
 
 def test_litellm(site: Site) -> None:
@@ -183,6 +186,8 @@ def test_litellm(site: Site) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "hello"
     with pytest.raises(litellm.NotFoundError):
         litellm.completion(**where | {"model": "openai/nobody"})
+    with pytest.raises(litellm.ContextWindowExceededError):
+        litellm.completion(**where | {"messages": [{"role": "user", "content": "one two " * 5000}]})
 
 
 def test_llm(site: Site, tmp_path: Path) -> None:

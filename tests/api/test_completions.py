@@ -81,6 +81,17 @@ def test_a_reply_that_was_cut_says_so(site: Site, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_response_that_was_cut_has_its_last_item_incomplete(site: Site, stream: bool) -> None:
+    response = site.post("/responses", input="!words 50", max_output_tokens=5, stream=stream)
+    *_, ended = chunks(response) if stream else [{"response": response.json()}]
+    assert ended["response"]["status"] == "incomplete"
+    assert [item["status"] for item in ended["response"]["output"]] == ["incomplete"]
+    if stream:
+        [done] = [event["item"] for event in chunks(response) if event["type"] == "response.output_item.done"]
+        assert done["status"] == "incomplete"
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_reasoning_is_apart(site: Site, stream: bool) -> None:
     response = site.chat("!think 6", model="qwen3:4b", reasoning_effort="low", stream=stream)
     if stream:
@@ -118,6 +129,13 @@ def test_what_was_asked_for_reaches_the_engine(site: Site) -> None:
     assert {"END", "STOP"} <= set(options.pop("stop"))
     wanted = {"temperature": 1.5, "top_p": 0.5, "seed": 7, "presence_penalty": 0.5, "frequency_penalty": -1}
     assert options.items() >= (wanted | {"num_predict": 99}).items()
+
+
+def test_a_top_p_of_zero_is_the_likeliest_token_alone(site: Site) -> None:
+    message = [{"role": "user", "content": "hi"}]
+    for path, body in (("/chat/completions", {"messages": message}), ("/responses", {"input": "hi"})):
+        assert site.post(path, top_p=0, **body).status_code == 200
+        assert 0 < site.asked()["options"]["top_p"] < 1e-5
 
 
 def test_a_bound_larger_than_the_context_is_the_context(site: Site) -> None:
@@ -158,6 +176,12 @@ def test_what_a_function_returned_is_read(site: Site) -> None:
     assert (read[1]["content"], read[3]["tool_name"], read[3]["content"]) == ("How is\nOslo?", "weather", "Rain.")
 
 
+def test_functions_that_must_not_be_called_need_no_model_that_can(site: Site) -> None:
+    for model in ("gemma2:2b", "qwen3:4b"):
+        assert site.chat("hi", model=model, tools=[TOOL], tool_choice="none").status_code == 200
+        assert "tools" not in site.asked()
+
+
 def test_one_function_at_a_time(site: Site) -> None:
     response = site.chat(
         "!call weather {}\n!call weather {}", model="qwen3:4b", tools=[TOOL], parallel_tool_calls=False
@@ -193,6 +217,10 @@ def test_json(site: Site) -> None:
         ({"messages": [{"role": "user", "content": "x" * 300_000}]}, (413, "request_too_large", None)),
         ({"messages": [{"role": "user", "content": "one two " * 5000}]}, (400, "context_length_exceeded", "messages")),
         (
+            {"messages": [{"role": "system", "content": "one two " * 5000}, {"role": "user", "content": "hi"}]},
+            (400, "context_length_exceeded", "messages"),
+        ),
+        (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
             (400, "unsupported_parameter", "messages[0].content[0]"),
         ),
@@ -210,6 +238,35 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(
         )
         == expected
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "words"),
+    [
+        ("/responses", {"input": [{"role": "bot", "content": "hi"}]}, "input[0].role", "Input should be 'system'"),
+        ("/responses", {"input": []}, "input", "List should have at least 1 item"),
+        (
+            "/chat/completions",
+            {"messages": [{"role": "user", "content": [{}]}]},
+            "messages[0].content[0].type",
+            "requi",
+        ),
+        ("/chat/completions", {"response_format": {"type": "yaml"}}, "response_format.type", "'json_schema'"),
+        (
+            "/chat/completions",
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
+            "response_format.json_schema.schema",
+            "Field required",
+        ),
+        ("/chat/completions", {"tool_choice": {"type": "function"}}, "tool_choice.function", "Field required"),
+    ],
+)
+def test_what_is_wrong_in_a_field_that_takes_several_things_is_said(
+    site: Site, path: str, body: dict[str, Any], param: str, words: str
+) -> None:
+    response = site.post(path, **{"messages": [{"role": "user", "content": "hi"}]} | body)
+    assert error(response) == (422, "invalid_value", param)
+    assert words in response.json()["error"]["message"]
 
 
 def test_what_changes_nothing_is_taken(site: Site) -> None:
@@ -267,6 +324,17 @@ def test_text_completions(site: Site) -> None:
     assert "".join(event["choices"][0]["text"] for event in events) == "once upon"
     assert error(site.post("/completions", prompt=[1, 2])) == (400, "unsupported_parameter", "prompt")
     assert error(site.post("/completions", prompt="x", echo=True)) == (400, "unsupported_parameter", "echo")
+
+
+@pytest.mark.parametrize(("path", "field"), [("/completions", "prompt"), ("/responses", "input")])
+def test_a_text_that_is_refused_is_named_by_its_own_field(site: Site, path: str, field: str) -> None:
+    found = [error(site.post(path, **{field: text})) for text in ("", "x" * 150_000, "one two " * 5000)]
+    assert found == [
+        (400, "empty_message", field),
+        (413, "message_too_large", field),
+        (400, "context_length_exceeded", field),
+    ]
+    assert error(site.post(path, model="bge-m3", **{field: "hi"})) == (400, "unsupported_parameter", field)
 
 
 def test_embeddings(site: Site) -> None:
