@@ -35,9 +35,11 @@ def test_who_asks_too_often_is_told_when_to_go_on_and_loses_nothing(visit: Visit
         chat.page.locator("#edit-chat-input").fill("!echo changed")
         chat.page.locator(".confirm-edit").click()
         expect(chat.page.locator("[data-sonner-toast]", has_text=REFUSED)).to_be_visible(timeout=PATIENCE)
-        chat.reload()
-        chat.page.get_by_test_id("retry").last.wait_for()
-        assert chat.replies()[:2] == ["one", "two"]
+        for anew in (False, True):
+            if anew:
+                chat.reload()
+            chat.page.get_by_test_id("retry").last.wait_for()
+            expect(chat.page.locator(".ai-message .prose")).to_have_text(["one", "two", REFUSED])
         third = chat.page.locator(".ai-message .prose", has_text="three")
         while not third.count():
             chat.page.wait_for_timeout(1000)
