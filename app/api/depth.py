@@ -18,7 +18,6 @@ _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/")
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _OPENING: Final = b"[{"
 _OTHERS: Final = bytes(sign for sign in range(256) if sign not in b"[]{}")
-_SOCKETS: Final = "/ws/"
 # Read piece by piece by its own reader.
 _IN_PIECES: Final = "/api/me/import"
 
@@ -71,6 +70,6 @@ def depth(body: bytes, enough: int = 0) -> int:
 
 
 def _may_be_json(scope: Scope) -> bool:
-    if scope["path"].startswith(_SOCKETS) or scope["path"] == _IN_PIECES:
+    if scope["path"] == _IN_PIECES:
         return False
     return not Headers(scope=scope).get("content-type", "").strip().lower().startswith(_FORMS)

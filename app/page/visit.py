@@ -22,9 +22,10 @@ from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
 from app.page.reply import ReplyView, Store, interrupted
-from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of
+from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of, with_runs
 from app.page.texts import language_of, text
 from app.request_ids import REQUEST_ID
+from app.storage.problems import DatabaseAway
 from app.storage.unsaved import Fate, Unsaved
 from app.transcript import ANSWER_TYPE, SETTINGS
 
@@ -239,6 +240,26 @@ class Visit:
             self._turns[place:] = replaced
             step["output"] = old.text if old else ""
             await self.emitter.update_step(step)
+            await self._show_after(question.id)
+
+    async def _show_after(self, question_id: str) -> None:
+        """Show again what came after a message: the page takes it away as soon as that is edited."""
+        layer = self._store.data_layer
+        try:
+            thread = await layer.get_thread(self.session.thread_id) if layer is not None else None
+        except DatabaseAway:  # it is there when the page is loaded anew
+            return
+        if thread is None:
+            return
+        steps = with_runs(thread["steps"])
+        place = next((number for number, step in enumerate(steps) if step["id"] == question_id), len(steps))
+        shown = steps[place + 1 :]
+        ids = {step["id"] for step in shown}
+        for step in shown:
+            await self.emitter.send_step(step)
+        for element in thread["elements"] or []:
+            if element.get("forId") in ids:
+                await self.emitter.send_element(element)
 
     async def retry(self, message_id: str, default: ModelInfo | None) -> None:
         """Answer the last message again. The old reply goes when the new one begins, so nothing is lost before."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,12 @@ def test_with_keys_the_page_stays_open(keyed: Site) -> None:
 def test_a_key_never_reaches_the_log_its_name_reaches_the_requests(keyed: Site) -> None:
     keyed.post("/chat/completions", bearer(ANN), messages=[{"role": "user", "content": "hi"}])
     keyed.post("/chat/completions", bearer(f"{ANN}x"))
+    deadline, rows = time.monotonic() + 20, []
+    with closing(sqlite3.connect(keyed.program.log.parent / "data" / "chat.db")) as database:
+        while not rows and time.monotonic() < deadline:
+            rows = database.execute("SELECT 1 FROM request_logs WHERE client = 'ann'").fetchall()
+            time.sleep(0.1)
+    assert rows
     assert ANN not in keyed.program.text()
     assert BOB not in keyed.program.text()
 
@@ -208,6 +216,15 @@ def test_the_page_and_programs_have_one_limit_each_and_are_told_when_to_come_aga
             tab.ask("one")
             cookie = {"Cookie": visitor.cookies}
             assert [asked(site, cookie), asked(site, cookie)] == [200, 429]
+
+
+def test_browsers_that_drop_their_cookie_have_ten_times_as_many_together(ollama: Program, tmp_path: Path) -> None:
+    with running(tmp_path, ollama, RATE_LIMIT="1/hour") as site:
+        for number in range(11):
+            with Visitor(site.program.url) as visitor, Tab(visitor) as tab:
+                tab.ask("hello")
+                refused = any("10 messages came from your network in the last hour" in told for told in tab.told)
+            assert refused is (number == 10)
 
 
 def forwarded(address: str) -> dict[str, str]:

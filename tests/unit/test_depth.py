@@ -72,5 +72,10 @@ async def test_what_is_nested_too_deeply_is_refused_before_it_is_parsed(kind: st
     assert russian.json()["detail"].startswith("Слишком глубокая вложенность")
 
 
+async def test_what_a_page_sends_by_long_polling_is_looked_at_too() -> None:
+    packet = b'42["client_message",' + b"[" * 99
+    assert (await sent("/ws/socket.io/", packet, **{"content-type": "text/plain"})).status_code == 400
+
+
 async def test_many_messages_beside_each_other_are_not_nested() -> None:
     assert (await sent("/v1/chat/completions", json.dumps([{"a": [1]}] * 5000).encode())).json() == 5000

@@ -65,6 +65,14 @@ def test_ollamas_address_may_be_written_as_ollama_itself_takes_it(
         ("AUTH", "off,password"),
         ("PASSWORD_MIN", "8"),
         ("SESSION_DAYS", "0"),
+        ("TRUSTED_PROXIES", "proxy.local"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("CORS_ORIGINS", "https://a.example/path"),
+        ("CORS_ORIGINS", "a.example"),
+        ("RATE_LIMIT", "many"),
+        ("RATE_LIMIT", "0/minute"),
+        ("RATE_LIMIT", "5/fortnight"),
+        ("MAX_JSON_DEPTH", "1"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(
@@ -216,6 +224,46 @@ def test_who_may_frame_the_page_is_read_with_and_without_quotes(
 ) -> None:
     monkeypatch.setenv("FRAME_ANCESTORS", value)
     assert read_settings().frame_ancestors == sources
+
+
+@pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"])
+@pytest.mark.parametrize(
+    ("value", "proxies"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        (" 10.0.0.7, 172.16.5.4/12 ::1 ", "10.0.0.7,172.16.0.0/12,::1"),
+        ("127.0.0.1,*", "*"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_trusted_proxies_are_written_as_uvicorn_reads_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, proxies: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert read_settings().trusted_proxies == proxies
+
+
+@pytest.mark.parametrize("url", ["http://:hunter2@box", "redis://:hunter2@box/ 1", "hunter2"])
+def test_a_storage_that_is_none_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("RATE_LIMIT_STORAGE", url)
+    with pytest.raises(
+        SettingsError, match=r"^RATE_LIMIT_STORAGE=\(secret\) is not allowed: it takes redis://"
+    ) as refused:
+        read_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["", "off", "OFF", "none"])
+def test_no_limit_is_written_in_several_ways(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("RATE_LIMIT", value)
+    assert read_settings().rate_limit == ""
+
+
+def test_every_secret_is_known_as_one() -> None:
+    secrets = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert secrets == {
+        "api_keys", "database_url", "metrics_token", "rate_limit_storage", "secret_key", "vllm_api_key",
+    }  # fmt: skip
 
 
 def test_an_empty_value_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
