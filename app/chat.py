@@ -95,6 +95,27 @@ class ReplyOptions:
     raw: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A reply that has ended, whichever way: what the log and the figures are made of.
+
+    Attributes:
+        asker: who asked.
+        model: that answered; None: it never came to one.
+        question, answer: what was said.
+        left_out: turns of the conversation that the model no longer read.
+        error: why it failed, if it did.
+    """
+
+    asker: Asker
+    model: ModelInfo | None
+    question: str
+    answer: str
+    metrics: ReplyMetrics
+    left_out: int = 0
+    error: ChatError | None = None
+
+
 class ChatTurn:
     """One question on its way to its reply. Iterate over `events()` once; what came stays here, however it ends.
 
@@ -361,7 +382,9 @@ class ChatTurn:
             self.answer = StoredMessage(self.answer_id, readable(self.text), tokens, "assistant")
             self._history.answer(self.question.id, self.answer)
         self.metrics = self._measure(outcome)
-        self._chat.on_end(self)
+        self._chat.on_end(
+            Ended(self.asker, self.model, self.question.text, self.text, self.metrics, self.left_out, self.error)
+        )
         code = f" {self.error.code}" if self.error else ""
         log.info("CHAT %s %s%s %s", model_id, outcome, code, _summary(self.metrics))
 
@@ -415,7 +438,7 @@ class Chat:
         max_message_bytes: largest message, in bytes of UTF-8.
         window_low: share of the conversation's room that stays after a cut.
         fallback_model: answers when the chosen model's engine fails before its first token; empty: none.
-        on_end: told of each turn that has ended, whichever way. It neither waits nor fails.
+        on_end: told of each reply that has ended, whichever way. It neither waits nor fails.
         clock: seconds, monotonic.
     """
 
@@ -430,7 +453,7 @@ class Chat:
         max_message_bytes: int = 262_144,
         window_low: float = 0.5,
         fallback_model: str = "",
-        on_end: Callable[[ChatTurn], None] = lambda _: None,
+        on_end: Callable[[Ended], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.catalog = catalog

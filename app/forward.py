@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from app.asker import Asker
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat, Ended, ReplyOptions
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
 from app.errors import Busy, ChatError, NoModel, Stopping
 from app.history import SessionHistory, StoredMessage
@@ -64,7 +64,7 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
     options = replace(options, model=model.id, system="", raw=True, strict=True)
     chat.check_features(engine, model, options)
     if isinstance(engine, BatchEngine):
-        results = await _together(chat, engine, model, options, prompts)
+        results = await _together(chat, engine, model, options, prompts, asker)
     else:
         results = await _each(chat, engine, model, options, prompts, asker)
     errors = [result.error for result in results]
@@ -100,7 +100,7 @@ async def _each(
 
 
 async def _together(
-    chat: Chat, engine: BatchEngine, model: ModelInfo, options: ReplyOptions, prompts: Sequence[str]
+    chat: Chat, engine: BatchEngine, model: ModelInfo, options: ReplyOptions, prompts: Sequence[str], asker: Asker
 ) -> list[Forwarded]:
     """As many together as the engine likes, in one slot; between two batches others have their turn."""
     began = chat.clock()
@@ -111,50 +111,56 @@ async def _together(
             texts[number] = chat.checked(prompt)
         except ChatError as problem:
             results[number] = _result(chat, model, prompt, problem, began, began)
-    # Those of like length together: the less there is to pad.
-    order = sorted(texts, key=lambda number: len(texts[number]))
-    for first in range(0, len(order), engine.batch):
-        some = order[first : first + engine.batch]
-        admitted = began
-        outcomes: Sequence[Completion | ChatError]
-        try:
-            ticket = chat.queue_of(engine).join()
+    try:
+        # Those of like length together: the less there is to pad.
+        order = sorted(texts, key=lambda number: len(texts[number]))
+        for first in range(0, len(order), engine.batch):
+            some = order[first : first + engine.batch]
+            admitted = began
+            outcomes: Sequence[Completion | ChatError]
             try:
-                async with aclosing(ticket.wait()) as places:
-                    async for _ in places:
-                        pass
-                if chat.stopping:
-                    raise Stopping
-                admitted = chat.clock()
-                context = chat.catalog.context_length(model)
-                outcomes = await engine.complete_batch(
-                    [
-                        CompletionRequest(
-                            model.name, (ChatMessage("user", texts[number]),), options.generation, context, raw=True
-                        )
-                        for number in some
-                    ]
-                )
-            finally:
-                ticket.leave()
-        except ChatError as problem:
-            outcomes = [problem] * len(some)
-        for number, outcome in zip(some, outcomes, strict=True):
-            results[number] = _result(chat, model, prompts[number], outcome, began, admitted)
+                ticket = chat.queue_of(engine).join()
+                try:
+                    async with aclosing(ticket.wait()) as places:
+                        async for _ in places:
+                            pass
+                    if chat.stopping:
+                        raise Stopping
+                    admitted = chat.clock()
+                    context = chat.catalog.context_length(model)
+                    outcomes = await engine.complete_batch(
+                        [
+                            CompletionRequest(
+                                model.name, (ChatMessage("user", texts[number]),), options.generation, context, raw=True
+                            )
+                            for number in some
+                        ]
+                    )
+                finally:
+                    ticket.leave()
+            except ChatError as problem:
+                outcomes = [problem] * len(some)
+            for number, outcome in zip(some, outcomes, strict=True):
+                results[number] = _result(chat, model, prompts[number], outcome, began, admitted)
+    finally:
+        for number, prompt in enumerate(prompts):
+            ended = results.get(number) or _result(chat, model, prompt, None, began, chat.clock())
+            chat.on_end(Ended(asker, model, prompt, ended.text, ended.metrics, error=ended.error))
     failed = sum(result.error is not None for result in results.values())
     log.info("CHAT %s batch of %d, %d failed, %.2f s", model.id, len(prompts), failed, chat.clock() - began)
     return [results[number] for number in range(len(prompts))]
 
 
 def _result(
-    chat: Chat, model: ModelInfo, prompt: str, outcome: Completion | ChatError, began: float, admitted: float
+    chat: Chat, model: ModelInfo, prompt: str, outcome: Completion | ChatError | None, began: float, admitted: float
 ) -> Forwarded:
-    """`began`, `admitted`: when the whole was asked for, and when this prompt's batch had its turn."""
+    """`outcome`: None: it was stopped before it came to one. `began`, `admitted`: when the whole was asked for, and
+    when this prompt's batch had its turn."""
     completion = outcome if isinstance(outcome, Completion) else None
     usage = completion.done.usage if completion else None
     reply = (usage.reply_tokens if usage else None) or 0
     metrics = ReplyMetrics(
-        outcome="finished" if completion else "failed",
+        outcome="finished" if completion else "failed" if outcome else "stopped",
         total_seconds=chat.clock() - began,
         queue_seconds=admitted - began,
         first_token_seconds=None,
@@ -170,6 +176,5 @@ def _result(
         context_length=chat.catalog.context_length(model),
     )
     if completion is None:
-        assert isinstance(outcome, ChatError)
-        return Forwarded(prompt, "", None, outcome, model, metrics)
+        return Forwarded(prompt, "", None, outcome if isinstance(outcome, ChatError) else None, model, metrics)
     return Forwarded(prompt, completion.text, completion.done.finish_reason, None, model, metrics)

@@ -1,4 +1,4 @@
-"""Turns on their way into the log of requests: in the background, several at once."""
+"""Replies on their way into the log of requests: in the background, several at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from app.chat import ChatTurn
+from app.chat import Ended
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow, Requests
 from app.storage.texts import now
@@ -25,7 +25,7 @@ _MILLI: Final = 1000
 
 
 class RequestLog:
-    """Takes turns that have ended, and writes them down when nobody waits for it.
+    """Takes replies that have ended, and writes them down when nobody waits for it.
 
     A log may have gaps, conversations may not: where the database is away its rows are dropped.
 
@@ -42,12 +42,12 @@ class RequestLog:
         self._ending = asyncio.Event()
         self.dropped = 0
 
-    def add(self, turn: ChatTurn) -> None:
-        """Take a turn that has ended; it is written later."""
+    def add(self, ended: Ended) -> None:
+        """Take a reply that has ended; it is written later."""
         if len(self._waiting) >= self._most_waiting:
             self.dropped += 1
             return
-        self._waiting.append(row_of(turn))
+        self._waiting.append(row_of(ended))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_soon())
 
@@ -85,23 +85,17 @@ class RequestLog:
             self._waiting.popleft()
 
 
-def row_of(turn: ChatTurn) -> RequestRow:
-    """What is logged of a turn that has ended.
-
-    Raises:
-        ValueError: it has not.
-    """
-    metrics = turn.metrics
-    if metrics is None:
-        raise ValueError("the turn goes on")
+def row_of(ended: Ended) -> RequestRow:
+    """What is logged of a reply that has ended just now."""
+    metrics, model = ended.metrics, ended.model
     first = metrics.first_token_seconds
     return RequestRow(
-        request_id=turn.asker.request_id,
+        request_id=ended.asker.request_id,
         timestamp=now(),
-        source=turn.asker.source,
-        client=turn.asker.client,
-        model_name=turn.model.name if turn.model else None,
-        engine=turn.model.engine if turn.model else None,
+        source=ended.asker.source,
+        client=ended.asker.client,
+        model_name=model.name if model else None,
+        engine=model.engine if model else None,
         prompt_tokens=metrics.prompt_tokens,
         cached_tokens=metrics.cached_tokens,
         response_tokens=metrics.reply_tokens,
@@ -111,7 +105,7 @@ def row_of(turn: ChatTurn) -> RequestRow:
         load_ms=metrics.load_seconds * _MILLI,
         prompt_ms=metrics.prompt_seconds * _MILLI,
         generation_ms=metrics.generation_seconds * _MILLI,
-        left_out=turn.left_out,
+        left_out=ended.left_out,
         status=metrics.outcome,
-        error=turn.error.code if turn.error else None,
+        error=ended.error.code if ended.error else None,
     )
