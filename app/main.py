@@ -21,12 +21,15 @@ from app.api.guard import BEARER, OnlySignedIn
 from app.api.health import health_routes
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
+from app.api.native import native_routes
+from app.api.native_facts import Known, fact_routes
 from app.api.openai import openai_routes
 from app.api.programs import Defaults, Programs
 from app.api.refused import Refused, account_refusal, refusal
 from app.api.unknown import add_error_forms, broken
 from app.assembly.answering import answering
 from app.assembly.kept import Kept
+from app.chat import Ended
 from app.metrics import watch_storage
 from app.page.callbacks import Page
 from app.page.closed import ClosedPaths
@@ -45,6 +48,7 @@ from app.page.token_check import TokenCheck
 from app.page.visitor import VisitorCookie
 from app.request_log import RequestLog
 from app.settings import Settings
+from app.stats import Stats
 from app.storage.problems import DatabaseAway
 from app.storage.requests import Requests
 from app.why import explain
@@ -64,11 +68,19 @@ def create_app(settings: Settings) -> FastAPI:
     standing = kept.standing if kept is not None else Standing(nobodys, None)
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
     request_log: RequestLog | None = None
+    stats = Stats(settings.stats_replies)
+    on_end = [stats.add]
     if kept is not None and settings.history:
         store = kept.data_layer()
         if settings.request_log:
             request_log = RequestLog(Requests(kept.database))
-            chat.on_end = request_log.add
+            on_end.append(request_log.add)
+
+    def ended(reply: Ended) -> None:
+        for listener in on_end:
+            listener(reply)
+
+    chat.on_end = ended
     unsaved = store.unsaved
     registry = CollectorRegistry()
     if unsaved is not None:
@@ -158,6 +170,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes, include_in_schema=False)
     guards = [Depends(BEARER)] if settings.login else []
     app.include_router(openai_routes(programs, build=__version__, guards=guards))
+    app.include_router(native_routes(programs, finder, max_batch=settings.max_batch, guards=guards))
+    known = Known(chat.catalog, finder, answers.versions, stats, lambda: answers.device)
+    app.include_router(fact_routes(known, settings, guards=guards))
     add_docs(app)
     add_error_forms(app)
 

@@ -70,7 +70,7 @@ def problem_of(error: ChatError, language: Language) -> Problem:
     """`error` as a program is told it."""
     status, retry_after = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
     parameter: str | None = None
-    if isinstance(error, errors.Unsupported | errors.NotTaken):
+    if isinstance(error, errors.Unsupported | errors.NotTaken | errors.NotSent | errors.TwoValues):
         named = str(error.facts["parameter"])
         parameter = _PARAMETERS.get(named, named)
     elif isinstance(error, errors.UnknownModel | errors.ModelMissing):

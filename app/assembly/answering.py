@@ -18,6 +18,7 @@ from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
 from app.settings import GUIDE_DIR, Settings
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
+from app.versions import Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,18 @@ class Answering:
         chat: makes every reply.
         finder: knows the default model.
         engines: those that are set up, also while they are away.
+        versions: of them.
     """
 
     chat: Chat
     finder: DefaultModelFinder
     engines: tuple[Engine, ...]
+    versions: Versions
+
+    @property
+    def device(self) -> str | None:
+        """Where models run in this process; None: they do not."""
+        return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
 
     async def close(self) -> None:
         """Give back what the engines hold."""
@@ -122,4 +130,4 @@ def answering(settings: Settings) -> Answering:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    return Answering(chat, finder, tuple(engines))
+    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds))

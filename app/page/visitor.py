@@ -14,6 +14,8 @@ from chainlit.user import User
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.paths import is_for_programs
+
 COOKIE: Final = "visitor"
 _YEAR: Final = 365 * 24 * 3600
 _BYTES: Final = 32  # 256 bits
@@ -21,9 +23,9 @@ _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 # What is the same for everybody.
 _FILES: Final = frozenset({"/favicon", "/logo"})
 _FOLDERS: Final = ("/public/", "/assets/")
-# Where else nobody is a visitor: sockets that exist already, programs and what watches this server.
+# Where else nobody is a visitor: sockets that exist already, and what watches this server.
 _WITHOUT: Final = frozenset({"/health", "/ready", "/metrics", "/docs", "/redoc", "/openapi.json"})
-_BELOW: Final = ("/ws/", "/v1/", "/docs/")
+_BELOW: Final = ("/ws/", "/docs/")
 _SECRET_FILE: Final = "secret.key"
 
 
@@ -33,7 +35,7 @@ def is_static(path: str) -> bool:
 
 
 def _has_visitors(path: str) -> bool:
-    return not (is_static(path) or path in _WITHOUT or path.startswith(_BELOW))
+    return not (is_static(path) or path in _WITHOUT or path.startswith(_BELOW) or is_for_programs(path))
 
 
 def cookie_of(header: str | None) -> str | None:
