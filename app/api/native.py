@@ -16,13 +16,12 @@ from app.api.native_requests import BatchRequest, ChatRequest, ForwardRequest
 from app.api.paths import PREFIX
 from app.api.problems import problem_of
 from app.api.programs import Programs, SentMessage
-from app.api.relay import ClientLeft, while_there
+from app.api.relay import ClientLeft
 from app.api.sse import Reply, dump
 from app.api.unknown import in_our_form
 from app.chat import ReplyOptions
 from app.default_model import DefaultModelFinder
 from app.errors import ChatError
-from app.forward import forward_many
 
 _WORDS: Final = {
     **WORDS,
@@ -143,7 +142,7 @@ def native_routes(
             sent = asked.texts(max_batch)
             options = ReplyOptions(await model_of(asked.named_model()), generation=asked.generation(defaults))
             prompts = [text for text in sent if isinstance(text, str)]
-            found = await while_there(request.receive, forward_many(chat, prompts, options, asker))
+            found = await programs.forward(prompts, options, asker, request.receive)
         except ChatError as problem:
             return in_our_form(problem_of(problem, language))
         except ClientLeft:
