@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import Site
-from tests.site import fake_ollama, server
+from tests.site import server
 
 FIELDS = {
     "status", "request_id", "prompt", "response", "model", "finish_reason", "prompt_tokens", "response_tokens",
@@ -615,16 +615,3 @@ def test_nothing_secret_is_told(closed_site: Site, token: str) -> None:
 def test_without_a_login_nobody_signs_in(site: Site) -> None:
     for path in ("/auth/login", "/api/auth/login"):
         assert error(sign_in(site, path)) == (403, "no_passwords")
-
-
-def test_a_server_without_a_model_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("nothing")
-    with (
-        fake_ollama(folder, "--models", "bge-m3", "--pull-fails", "-1") as ollama,
-        server(folder, OLLAMA_HOST=ollama.url) as program,
-    ):
-        site = Site(program, ollama)
-        default = get(site, "/api/models").json()["default"]
-        answer = post(site, "/api/chat", {"message": "hi", "max_tokens": 4})
-        # The guide stands in where torch is installed.
-        assert (default, answer.status_code) in (("transformers/guide", 200), (None, 503))
