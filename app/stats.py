@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import median
 from typing import Final
 
 from app.chat import Ended
 from app.request_log import row_of
+from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow
+
+log = logging.getLogger(__name__)
 
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
@@ -95,6 +99,7 @@ class Stats:
         clock: Callable[[], float] = time.time,
         uptime_clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._most = most
         self._kept: deque[_Kept] = deque(maxlen=most)
         self._clock = clock
         self._uptime_clock = uptime_clock
@@ -111,6 +116,20 @@ class Stats:
     def add(self, ended: Ended) -> None:
         """Count a reply that has ended just now."""
         self._kept.append(_kept(row_of(ended)))
+
+    async def recall(self, read: Callable[[str, int], Awaitable[Iterable[RequestRow]]]) -> None:
+        """Load the last day's rows of the log. Figures may have gaps: where it cannot be read they begin now.
+
+        Args:
+            read: from a time (ISO 8601, UTC) and how many rows at most to the newest of them.
+        """
+        since = datetime.fromtimestamp(self._clock() - DAY, UTC).isoformat(timespec="microseconds")
+        try:
+            rows = await read(since, self._most)
+        except (DatabaseAway, DatabaseRefused) as problem:
+            log.warning("STATS what was answered before the start is not known: %s", problem)
+            return
+        self.load(rows)
 
     def load(self, rows: Iterable[RequestRow]) -> None:
         """Count replies of before, of this server or of others on the same database: rows of the log, in any order."""

@@ -13,6 +13,7 @@ from app.engines.catalog import Catalog
 from app.errors import ChatError
 from app.history import SessionHistory, StoredMessage
 from app.stats import DAY, HOUR, Spread, Stats
+from app.storage.problems import DatabaseAway
 from app.storage.requests import RequestRow
 from tests.fakes.engine import ScriptedEngine
 
@@ -106,6 +107,29 @@ async def test_what_ended_while_the_log_was_read_counts_once() -> None:
     assert summary.all.replies == 3
     assert summary.all.by_outcome == {"finished": 2, "stopped": 0, "failed": 1}
     assert summary.models["ollama/gemma2:2b"].response_tokens == 6
+
+
+async def test_the_last_day_is_read_from_the_log() -> None:
+    made, asked = stats(most=5), []
+
+    async def read(since: str, most: int) -> list[RequestRow]:
+        asked.append((since, most))
+        return [row(), row(ago=HOUR + 1)]
+
+    await made.recall(read)
+    assert asked == [(datetime.fromtimestamp(NOW - DAY, UTC).isoformat(timespec="microseconds"), 5)]
+    assert made.summary(DAY).all.replies == 2
+
+
+async def test_a_log_that_cannot_be_read_leaves_the_figures_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    made = stats(row())
+
+    async def read(since: str, most: int) -> list[RequestRow]:
+        raise DatabaseAway("nobody answers")
+
+    await made.recall(read)
+    assert made.summary(DAY).all.replies == 1
+    assert "nobody answers" in caplog.text
 
 
 def test_the_time_that_the_server_is_up() -> None:
