@@ -32,6 +32,7 @@ SHOWN: Final = (
     "history",
     "request_log",
     "request_log_days",
+    "log_text",
     "rate_limit",
     "model",
     "fallback_model",
@@ -51,6 +52,8 @@ SHOWN: Final = (
     "max_batch",
     "max_message_bytes",
     "max_body_bytes",
+    "max_messages",
+    "max_json_depth",
     "window_low",
     "temperature",
     "top_p",
@@ -79,7 +82,7 @@ class Known:
 
 
 def shown_settings(settings: Settings) -> dict[str, Any]:
-    """The settings of `SHOWN`, by their fields."""
+    """The settings of `SHOWN`, those of them that there are, by their fields."""
     values = settings.model_dump()
     return {name: values[name] for name in SHOWN if name in values}
 
