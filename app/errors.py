@@ -9,6 +9,9 @@ ChatError                     anything a user is told about
 │   ├── SystemPromptTooLong   it leaves no room for a message
 │   ├── TooManyMessages       more in one request than MAX_MESSAGES
 │   ├── NotTaken              a program sent what this server does not take
+│   ├── NotSent               a program did not send what is needed
+│   ├── TwoValues             a program sent one thing under two names, and not the same
+│   ├── TooManyPrompts        more than MAX_BATCH at once
 │   └── Unsupported           this model or its engine cannot do what was asked
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
@@ -166,6 +169,36 @@ class NotTaken(InputError):
     sentences = {
         "en": "`{parameter}` cannot be honoured here. Leave it out; what is taken stands at /docs.",
         "ru": "`{parameter}` здесь не поддерживается. Уберите его; что можно передать, написано на /docs.",
+    }
+
+
+class NotSent(InputError):
+    """Facts: `parameter`, its name in the request."""
+
+    code = "missing_parameter"
+    sentences = {
+        "en": "`{parameter}` is missing. Send it; what is taken stands at /docs.",
+        "ru": "Не хватает `{parameter}`. Добавьте его; что можно передать, написано на /docs.",
+    }
+
+
+class TwoValues(InputError):
+    """Facts: `parameter` and `other`, two names of one thing."""
+
+    code = "conflicting_parameters"
+    sentences = {
+        "en": "`{parameter}` and `{other}` are two names of one thing, and here they differ. Send one of them.",
+        "ru": "`{parameter}` и `{other}` — два имени одного и того же, а значения разные. Передайте что-то одно.",
+    }
+
+
+class TooManyPrompts(InputError):
+    """Facts: `count` of prompts and the `limit`."""
+
+    code = "too_many_prompts"
+    sentences = {
+        "en": "These are {count:,} prompts; this server takes at most {limit:,} at once. Send them in parts.",
+        "ru": "Промптов {count:,}, а сервер принимает за раз не больше {limit:,}. Отправьте их частями.",
     }
 
 

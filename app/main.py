@@ -23,12 +23,15 @@ from app.api.guard import BEARER, Guard
 from app.api.health import health_routes
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
+from app.api.native import native_routes
+from app.api.native_facts import Known, fact_routes
 from app.api.openai import openai_routes
 from app.api.programs import Defaults, Programs
 from app.api.refused import Refused, account_refusal, refusal
 from app.api.unknown import add_error_forms, broken
 from app.assembly.answering import answering
 from app.assembly.kept import Kept
+from app.chat import Ended
 from app.default_model import OLLAMA, VLLM
 from app.keys import Keys
 from app.metrics import watch_storage
@@ -50,6 +53,7 @@ from app.page.visitor import VisitorCookie
 from app.request_ids import RequestIds
 from app.request_log import RequestLog
 from app.settings import Settings
+from app.stats import Stats
 from app.storage.problems import DatabaseAway
 from app.storage.requests import Requests
 from app.tries import Tries
@@ -73,12 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     standing = kept.standing if kept is not None else Standing(nobodys, None)
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
     request_log: RequestLog | None = None
+    stats = Stats(settings.stats_replies)
+    on_end = [stats.add]
     if kept is not None and settings.history:
         store = kept.data_layer()
         if settings.request_log:
             text_bytes = settings.log_text_max_bytes if settings.log_text else 0
             request_log = kept.request_log = RequestLog(Requests(kept.database), text_bytes=text_bytes)
-            chat.on_end = request_log.add
+            on_end.append(request_log.add)
     if settings.log_text:
         log.info(
             "STATS %s",
@@ -86,6 +92,12 @@ def create_app(settings: Settings) -> FastAPI:
             if request_log is not None
             else "LOG_TEXT=on changes nothing: it needs REQUEST_LOG and HISTORY",
         )
+
+    def ended(reply: Ended) -> None:
+        for listener in on_end:
+            listener(reply)
+
+    chat.on_end = ended
     unsaved = store.unsaved
     registry = CollectorRegistry()
     if unsaved is not None:
@@ -130,6 +142,8 @@ def create_app(settings: Settings) -> FastAPI:
         work = [finder.run(), pages.run()]
         if kept is not None:
             work.append(kept.retention(page).run())
+            if request_log is not None:
+                work.append(stats.recall(Requests(kept.database).since))
             if kept.sign_in is not None:
                 await kept.sign_in.tell_if_nobody()
         tasks = {asyncio.create_task(task) for task in work}
@@ -187,6 +201,9 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes, include_in_schema=False)
     guards = [Depends(BEARER)] if settings.guarded else []
     app.include_router(openai_routes(programs, build=__version__, guards=guards))
+    app.include_router(native_routes(programs, finder, max_batch=settings.max_batch, guards=guards))
+    known = Known(chat.catalog, finder, answers.versions, stats, lambda: answers.device)
+    app.include_router(fact_routes(known, settings, guards=guards))
     add_docs(app)
     add_error_forms(app)
 

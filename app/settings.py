@@ -412,6 +412,9 @@ class Settings(BaseSettings):
         description="Largest body of a request, in bytes; a program's whole history is one. For programs that send a "
         "message of MAX_MESSAGE_BYTES it has to be larger than that, twice as much for text that JSON escapes.",
     )
+    max_batch: int = Field(
+        64, ge=1, le=10_000, description="Prompts that one request to `/api/forward_batch` may bring."
+    )
     window_low: float = Field(
         0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."
     )
@@ -448,6 +451,9 @@ class Settings(BaseSettings):
     )
     request_log_days: int = Field(
         30, ge=0, le=36_500, description="Days for which the figures of each reply are kept; 0: for ever."
+    )
+    stats_replies: int = Field(
+        10_000, ge=100, le=1_000_000, description="Replies of the last day that `/api/stats` remembers, the newest."
     )
     import_max_mb: int = Field(
         64, ge=1, le=1024, description="Largest file of conversations that a visitor may bring along, in MiB."

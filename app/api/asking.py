@@ -1,13 +1,15 @@
-"""Who asks, as the middlewares have found it out."""
+"""Who asks, as the middlewares have found it out, and in which language."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
+from app.api.problems import language_of
 from app.asker import Asker, Source, visitor_hash
+from app.errors import Language
 
 
 def asker_of(request: Request, source: Source) -> Asker:
@@ -35,5 +37,10 @@ async def _asker_of_api(request: Request) -> Asker:
     return asker_of(request, "api")
 
 
+async def _language(accept_language: Annotated[str | None, Header(include_in_schema=False)] = None) -> Language:
+    return language_of(accept_language)
+
+
 V1Asker = Annotated[Asker, Depends(_asker_of_v1)]
 ApiAsker = Annotated[Asker, Depends(_asker_of_api)]
+In = Annotated[Language, Depends(_language)]

@@ -11,6 +11,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
+from app.api.paths import LOGIN
 from app.api.refused import Refused
 from app.page.login import origin_of, with_cookie
 from app.page.open_pages import OpenPages
@@ -40,7 +41,7 @@ Form = Annotated[OAuth2PasswordRequestForm, Depends()]
 def auth_routes(
     accounts: Accounts, sign_in: SignIn | None, standing: Standing, pages: OpenPages, *, signup: bool
 ) -> APIRouter:
-    """`/api/auth/...`.
+    """`/api/auth/...`, and `/auth/login`.
 
     Args:
         accounts: who may sign in.
@@ -100,7 +101,10 @@ def auth_routes(
         clear_auth_cookie(request, answer)
         return answer
 
-    return routes
+    named = APIRouter()
+    named.include_router(routes)
+    named.add_api_route(LOGIN, login, methods=["POST"])
+    return named
 
 
 def _token(account: Account) -> dict[str, str]:

@@ -30,6 +30,12 @@ A conversation that is too long for its model is read from a later message on; t
 function as far as the engine sees to it. Any other field that is not described here is **refused** with status 400 and
 its name in `param`, unless its value says what happens anyway (`n: 1`, `logprobs: false`, `logit_bias: {{}}`). What the
 model's engine cannot honour is refused in the same way.
+
+The **native API** is under `/api`, and at the root as well (`POST /chat`, `/forward`, `/forward_batch`, `GET /models`,
+`/stats`, `/metadata`). A request that names no model is answered by the default one. Fields that are not described here
+are refused with status 400 and their name. A stream's pieces are events `{{"request_id", "delta", "done": false}}`; the
+last event has all fields of the whole answer and `"done": true`, or, where the reply broke off, `"status": "error"`.
+Errors are `{{"detail": sentence, "code": word}}`, in Russian where `Accept-Language` asks for it.
 """
 _ASSETS: Final = "/docs/assets"
 _SCHEMA: Final = "/openapi.json"

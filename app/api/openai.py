@@ -6,63 +6,34 @@ import base64
 import struct
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends, Header, params
+from fastapi import APIRouter, params
 from fastapi.responses import Response
 from starlette.requests import Request
 
 from app.api import openai_schemas as schemas
-from app.api.asking import V1Asker
+from app.api.asking import In, V1Asker
+from app.api.documented import WORDS, Statuses, statuses
 from app.api.openai_forms import ChatForm, CompletionForm
 from app.api.openai_problems import refusal
 from app.api.openai_requests import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 from app.api.openai_response_form import ResponseForm
 from app.api.openai_responses import ResponseRequest
-from app.api.problems import language_of, problem_of
+from app.api.problems import problem_of
 from app.api.programs import Programs, SentMessage
 from app.api.relay import ClientLeft, while_there
 from app.api.sse import Form, Reply, dump
 from app.chat import Chat
 from app.engines.base import Embeddings, ModelInfo
-from app.errors import ChatError, Language, NotTaken
+from app.errors import ChatError, NotTaken
 
-_EVENT: Final = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
-_EVENTS: Final = {"text/event-stream": {"schema": _EVENT}}
-_WORDS: Final = {
-    400: "Something in the request cannot be honoured; `param` names it. `context_length_exceeded`: it does not fit; "
-    "`too_many_messages`, `too_deep`: more, or deeper, than is taken here.",
-    401: "A key is wanted.",
-    403: "This key may not.",
-    404: "There is no such model (`model_not_found`), or no such path.",
-    413: "A message, or the whole request, is too large.",
-    422: "A field has a wrong type or a value out of range; `param` names it.",
-    429: "The queue is full (`queue_full`), or you have asked too often (`rate_limit_exceeded`); `Retry-After` says "
-    "when to come again.",
-    500: "Something broke in this server.",
-    502: "The engine broke.",
-    503: "The engine is away or has not enough memory, or the server is ending.",
-    504: "The engine has been silent for too long.",
-}
 _ASKING: Final = (401, 403, 404, 429, 500, 502, 503, 504)
-_GENERATING: Final = tuple(_WORDS)
+_GENERATING: Final = tuple(WORDS)
 
 
-def _statuses(numbers: Sequence[int], *, stream: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Statuses for the OpenAPI document."""
-    found: dict[int | str, dict[str, Any]] = {
-        number: {"model": schemas.Error, "description": _WORDS[number]} for number in numbers
-    }
-    if stream:
-        found[200] = {"description": "The reply; with `stream`, as server-sent events.", "content": dict(_EVENTS)}
-    return found
-
-
-async def _language(accept_language: Annotated[str | None, Header(include_in_schema=False)] = None) -> Language:
-    return language_of(accept_language)
-
-
-In = Annotated[Language, Depends(_language)]
+def _statuses(numbers: Sequence[int], *, stream: bool = False) -> Statuses:
+    return statuses(numbers, schemas.Error, stream=stream)
 
 
 def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Depends] = ()) -> APIRouter:

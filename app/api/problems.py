@@ -76,7 +76,7 @@ def problem_of(error: ChatError, language: Language, *, messages: str = _MESSAGE
     if isinstance(error, errors.TooManyRequests):
         retry_after = error.seconds
     parameter: str | None = None
-    if isinstance(error, errors.Unsupported | errors.NotTaken):
+    if isinstance(error, errors.Unsupported | errors.NotTaken | errors.NotSent | errors.TwoValues):
         named = str(error.facts["parameter"])
         parameter = messages if named == _MESSAGES else _PARAMETERS.get(named, named)
     elif isinstance(error, errors.UnknownModel | errors.ModelMissing):

@@ -8,13 +8,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
-from app.api.relay import Relay
+from starlette.types import Receive
+
+from app.api.relay import Relay, while_there
 from app.asker import Asker
 from app.chat import Chat, ChatTurn, ReplyOptions, readable
 from app.engines.base import GenerationOptions, Role, ToolCall
-from app.errors import EmptyMessage, MessageTooLarge
+from app.errors import EmptyMessage, MessageTooLarge, Stopping
+from app.forward import Forwarded, forward_many
 from app.history import SessionHistory, StoredMessage, turns_of
 
 log = logging.getLogger(__name__)
@@ -82,6 +85,7 @@ class Programs:
         self.comment_seconds = comment_seconds
         self._sizes = Sizes()
         self._running: dict[Relay, asyncio.Task[None]] = {}
+        self._batches: set[asyncio.Task[list[Forwarded]]] = set()
 
     def turn(
         self,
@@ -136,14 +140,40 @@ class Programs:
         task.add_done_callback(lambda _: self._ended(relay))
         return relay
 
+    async def forward(
+        self, prompts: Sequence[str], options: ReplyOptions, asker: Asker, receive: Receive
+    ) -> list[Forwarded]:
+        """See `forward_many`. It ends with the server, and when the client goes.
+
+        Raises:
+            ChatError: nothing at all could be asked, or the server ends.
+            ClientLeft: the client has gone.
+        """
+        task = asyncio.create_task(forward_many(self.chat, prompts, options, asker))
+        self._batches.add(task)
+        try:
+            return await while_there(receive, task)
+        except asyncio.CancelledError:
+            if task not in self._batches:  # see wind_up
+                raise Stopping from None
+            raise
+        finally:
+            self._batches.discard(task)
+
     async def wind_up(self, seconds: float) -> None:
         """The server ends: replies have that long to finish, then they are stopped."""
         deadline = asyncio.get_running_loop().time() + seconds
-        while self._running and (left := deadline - asyncio.get_running_loop().time()) > 0:
-            log.info("HEALTH ending, %d replies to programs have %.0f s to finish", len(self._running), left)
-            await asyncio.wait(self._running.values(), timeout=left)
+        while self._working and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            log.info("HEALTH ending, %d replies to programs have %.0f s to finish", len(self._working), left)
+            await asyncio.wait(self._working, timeout=left)
         for relay in list(self._running):
             relay.stop()
+        while self._batches:
+            self._batches.pop().cancel()
+
+    @property
+    def _working(self) -> list[asyncio.Task[Any]]:
+        return [*self._running.values(), *self._batches]
 
     def _ended(self, relay: Relay) -> None:
         self._running.pop(relay, None)

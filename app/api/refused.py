@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from app.account_errors import AccountError, TooManyTries
+from app.api.paths import LOGIN
 from app.errors import LANGUAGES, Language
 
 # By code: the status, and the sentences.
@@ -183,7 +184,7 @@ _ACCOUNT_STATUS: Final = {
     "too_many_tries": 429,
 }
 # Routes whose malformed requests are answered so, too.
-PAGE_ROUTES: Final = ("/api/auth/", "/api/me/")
+PAGE_ROUTES: Final = ("/api/auth/", "/api/me/", LOGIN)
 
 
 class Refused(Exception):

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from app.api.openai_problems import refusal
+from app.api.paths import is_alias
 from app.api.problems import Problem
 from app.api.refused import PAGE_ROUTES, Refused
 from app.api.refused import refusal as in_the_pages_words
@@ -60,6 +61,8 @@ def form_of(path: str) -> Wording:
 
 
 def _form(path: str) -> Wording | None:
+    if is_alias(path):
+        return in_our_form
     return next((form for root, form in FORMS.items() if path == root or path.startswith(f"{root}/")), None)
 
 

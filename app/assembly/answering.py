@@ -20,6 +20,7 @@ from app.engines.speeds import SpeedBook
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
+from app.versions import Versions
 from app.windows import Windows
 
 
@@ -31,11 +32,18 @@ class Answering:
         chat: makes every reply.
         finder: knows the default model.
         engines: those that are set up, also while they are away.
+        versions: of them.
     """
 
     chat: Chat
     finder: DefaultModelFinder
     engines: tuple[Engine, ...]
+    versions: Versions
+
+    @property
+    def device(self) -> str | None:
+        """Where models run in this process; None: they do not."""
+        return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
 
     async def close(self) -> None:
         """Give back what the engines hold."""
@@ -132,7 +140,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    return Answering(chat, finder, tuple(engines))
+    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds))
 
 
 def _shown(url: str) -> str:

@@ -122,6 +122,8 @@ class ModelInfo:
         can_embed: whether it makes vectors of texts; None: not known, so it may be tried.
         can_use_tools: whether it can ask for functions; None: not known, so it may be tried.
         loaded: whether it is in memory now, if known.
+        format: of its file, such as `gguf`; empty: not known.
+        digest, modified_at: of its file, as Ollama writes them; empty: not known.
     """
 
     engine: str
@@ -137,6 +139,9 @@ class ModelInfo:
     can_embed: bool | None = False
     can_use_tools: bool | None = False
     loaded: bool | None = None
+    format: str = ""
+    digest: str = ""
+    modified_at: str = ""
 
     @property
     def id(self) -> str:
@@ -334,4 +339,13 @@ class BatchEngine(Engine, Protocol):
         Raises:
             EngineError: nothing could be generated at all.
         """
+        ...
+
+
+@runtime_checkable
+class VersionedEngine(Engine, Protocol):
+    """An engine that tells its version."""
+
+    async def version(self) -> str:
+        """Raises EngineError when it cannot be asked."""
         ...

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -34,7 +35,15 @@ from app.engines.local_files import read_files
 from app.engines.local_loading import load_model, release
 from app.engines.local_model import Emit, LocalModel
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, EngineFailed, EngineSilent, ModelMissing, OutOfMemory, Unsupported
+from app.errors import (
+    EngineError,
+    EngineFailed,
+    EngineSilent,
+    LocalModelsNotInstalled,
+    ModelMissing,
+    OutOfMemory,
+    Unsupported,
+)
 
 GUIDE: Final = "guide"
 
@@ -86,6 +95,18 @@ class LocalEngine:
         # Waiting for one's turn is no silence of the model's, so turns are taken before the worker is asked.
         self._turn = asyncio.Lock()
         self._cancel = threading.Event()
+
+    @property
+    def device(self) -> str:
+        """Where it runs models; `auto` until one is loaded, where that was asked for."""
+        return next((model.device for model in self._models.values()), self._device)
+
+    async def version(self) -> str:
+        """Of transformers. Raises LocalModelsNotInstalled."""
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError as problem:
+            raise LocalModelsNotInstalled(engine=self.label, detail=str(problem)) from None
 
     async def models(self) -> Sequence[ModelInfo]:
         """The guide, every other that is a folder, and those from the hub that are completely here."""

@@ -22,6 +22,7 @@ _STOP: Final = re.compile(r'^stop\s+(".*")$', re.MULTILINE)
 
 
 class _Details(BaseModel):
+    format: str = ""
     family: str = ""
     parameter_size: str = ""
     quantization_level: str = ""
@@ -33,6 +34,8 @@ class _Tag(BaseModel):
 
     name: str
     size: int | None = None
+    digest: str = ""
+    modified_at: str = ""
     details: _Details = _Details()
     capabilities: list[str] | None = None
 
@@ -63,6 +66,9 @@ class Tags(BaseModel):
                 can_embed=None if tag.capabilities is None else "embedding" in tag.capabilities,
                 can_use_tools=None if tag.capabilities is None else "tools" in tag.capabilities,
                 loaded=None if loaded is None else tag.name in loaded,
+                format=tag.details.format,
+                digest=tag.digest,
+                modified_at=tag.modified_at,
             )
             for tag in self.models or ()
         ]

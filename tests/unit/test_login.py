@@ -14,6 +14,7 @@ import httpx
 import jwt
 import pytest
 
+from app.paths import wants_token
 from tests.fakes.provider import Provider, provider
 from tests.postgres import Postgres, database_of, wait_for
 from tests.site import Program, clean_environment, fake_ollama, free_port, server
@@ -155,7 +156,7 @@ def test_the_document_says_that_programs_send_a_token(site: Program) -> None:
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert operation.get("security", []) == ([{"HTTPBearer": []}] if path.startswith("/v1/") else []), path
+            assert operation.get("security", []) == ([{"HTTPBearer": []}] if wants_token(path) else []), path
 
 
 @pytest.mark.parametrize("path", ["/login", "/api/auth/login"])

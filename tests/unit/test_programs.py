@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from starlette.types import Message
 
 from app.api.problems import language_of, problem_of
 from app.api.programs import Defaults, Programs, SentMessage, Sizes
 from app.api.relay import ClientLeft, Relay, while_there
 from app.asker import Asker
-from app.chat import Chat
+from app.chat import Chat, ReplyOptions
 from app.engines.base import Delta, GenerationOptions
 from app.engines.catalog import Catalog
 from app.errors import Busy, EmptyMessage, EngineUnreachable, MessageTooLarge, Stopping, Unsupported
@@ -125,6 +126,36 @@ async def test_a_client_that_leaves_ends_the_turn_and_what_came_together_is_take
     with pytest.raises(ClientLeft):
         await relay.take()
     await relay.close()
+    assert engine.closed == 2
+
+
+async def test_the_end_of_the_server_is_the_same_for_a_batch() -> None:
+    engine = ScriptedEngine("soon done")
+    engine.features = frozenset({"raw"})
+    asked = programs(engine)
+    options = ReplyOptions(MODEL, generation=GenerationOptions(max_tokens=64))
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    engine.go_on.clear()
+    finishing = asyncio.create_task(asked.forward(["hi"], options, ASKER, receive))
+    while not engine.requests:
+        await asyncio.sleep(0)
+    ending = asyncio.create_task(asked.wind_up(60))
+    await asyncio.sleep(0)
+    assert not ending.done()
+    engine.go_on.set()
+    assert [result.text for result in await finishing] == ["soon done"]
+    await ending
+    engine.go_on.clear()
+    stopping = asyncio.create_task(asked.forward(["hi"], options, ASKER, receive))
+    while len(engine.requests) < 2:
+        await asyncio.sleep(0)
+    await asked.wind_up(0)
+    with pytest.raises(Stopping):
+        await stopping
     assert engine.closed == 2
 
 
