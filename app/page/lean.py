@@ -2,6 +2,7 @@
 
 - `traceloop.sdk` (OpenTelemetry), by way of the client of a tracing service;
 - `mcp`, whose features are off here;
+- socket.io's ways to share its pages among servers by Redis, which is imported where RATE_LIMIT_STORAGE wants it;
 - `aiohttp`, for socket.io's client, and httpx's command line: both are done without where they cannot be imported.
 
 Together 40 % of the time to start and a quarter of the memory.
@@ -14,7 +15,13 @@ from types import ModuleType
 from typing import Final
 
 # Module, and the names that are imported from it, as annotations only.
-_UNUSED: Final = {"traceloop": (), "traceloop.sdk": ("Traceloop",), "mcp": ("ClientSession",)}
+_UNUSED: Final = {
+    "traceloop": (),
+    "traceloop.sdk": ("Traceloop",),
+    "mcp": ("ClientSession",),
+    "socketio.redis_manager": ("RedisManager",),
+    "socketio.async_redis_manager": ("AsyncRedisManager",),
+}
 _OPTIONAL: Final = ("aiohttp", "httpx._main")
 
 
