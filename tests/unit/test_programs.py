@@ -9,6 +9,7 @@ import pytest
 from app.api.problems import language_of, problem_of
 from app.api.programs import Defaults, Programs, SentMessage, Sizes
 from app.api.relay import ClientLeft, Relay, while_there
+from app.asker import Asker
 from app.chat import Chat
 from app.engines.base import Delta, GenerationOptions
 from app.engines.catalog import Catalog
@@ -16,6 +17,7 @@ from app.errors import Busy, EmptyMessage, EngineUnreachable, MessageTooLarge, S
 from tests.fakes.engine import ScriptedEngine
 
 MODEL = "ollama/gemma2:2b"
+ASKER = Asker("v1")
 
 
 def programs(engine: ScriptedEngine) -> Programs:
@@ -23,7 +25,7 @@ def programs(engine: ScriptedEngine) -> Programs:
 
 
 async def reply(asked: Programs, *messages: SentMessage) -> Relay:
-    turn = asked.turn(messages, model=MODEL, generation=GenerationOptions(max_tokens=64))
+    turn = asked.turn(messages, model=MODEL, asker=ASKER, generation=GenerationOptions(max_tokens=64))
     relay = asked.start(turn)
     while not relay.ended:
         await relay.take()
@@ -40,6 +42,7 @@ async def test_what_was_counted_once_counts_the_same_when_it_is_sent_again() -> 
     second = asked.turn(
         [question, SentMessage("assistant", "one two three"), SentMessage("user", "and now")],
         model=MODEL,
+        asker=ASKER,
         generation=GenerationOptions(),
     )
     [turn, _] = list(second._history)
@@ -68,7 +71,7 @@ async def test_texts_are_made_readable_and_too_large_ones_refused() -> None:
     for size, error in ((0, EmptyMessage), (300_000, MessageTooLarge)):
         messages = [SentMessage("user", "x" * size)] if size else []
         with pytest.raises(error):
-            asked.turn(messages, model=MODEL, generation=GenerationOptions())
+            asked.turn(messages, model=MODEL, asker=ASKER, generation=GenerationOptions())
 
 
 def test_sizes_are_forgotten_from_the_oldest_on() -> None:
@@ -105,13 +108,17 @@ async def test_the_end_of_the_server_lets_replies_finish_and_then_stops_them() -
 async def test_a_client_that_leaves_ends_the_turn_and_what_came_together_is_taken_together() -> None:
     engine = ScriptedEngine("one two three")
     asked = programs(engine)
-    relay = asked.start(asked.turn([SentMessage("user", "hi")], model=MODEL, generation=GenerationOptions()))
+    relay = asked.start(
+        asked.turn([SentMessage("user", "hi")], model=MODEL, asker=ASKER, generation=GenerationOptions())
+    )
     deltas: list[Delta] = []
     while not relay.ended:
         deltas += [event for event in await relay.take() if isinstance(event, Delta)]
     assert "".join(delta.text for delta in deltas) == "one two three"
     engine.go_on.clear()
-    relay = asked.start(asked.turn([SentMessage("user", "hi")], model=MODEL, generation=GenerationOptions()))
+    relay = asked.start(
+        asked.turn([SentMessage("user", "hi")], model=MODEL, asker=ASKER, generation=GenerationOptions())
+    )
     while len(engine.requests) < 2:
         await asyncio.sleep(0)
     relay.leave()
