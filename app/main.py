@@ -200,7 +200,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)
     guards = [Depends(BEARER)] if settings.guarded else []
-    app.include_router(openai_routes(programs, build=__version__, guards=guards))
+    app.include_router(openai_routes(programs, build=__version__, max_batch=settings.max_batch, guards=guards))
     app.include_router(native_routes(programs, finder, max_batch=settings.max_batch, guards=guards))
     known = Known(chat.catalog, finder, answers.versions, stats, lambda: answers.device)
     app.include_router(fact_routes(known, settings, guards=guards))

@@ -413,7 +413,10 @@ class Settings(BaseSettings):
         "message of MAX_MESSAGE_BYTES it has to be larger than that, twice as much for text that JSON escapes.",
     )
     max_batch: int = Field(
-        64, ge=1, le=10_000, description="Prompts that one request to `/api/forward_batch` may bring."
+        64,
+        ge=1,
+        le=10_000,
+        description="Prompts that one request to `/api/forward_batch` or `/v1/completions` may bring.",
     )
     window_low: float = Field(
         0.5, ge=0.1, le=0.9, description="Share of the context that is kept when older messages leave it."

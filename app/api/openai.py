@@ -20,11 +20,12 @@ from app.api.openai_problems import refusal
 from app.api.openai_requests import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 from app.api.openai_response_form import ResponseForm
 from app.api.openai_responses import ResponseRequest
+from app.api.openai_several import completions_of
 from app.api.problems import problem_of
 from app.api.programs import Programs, SentMessage
 from app.api.relay import ClientLeft, while_there
 from app.api.sse import Form, Reply, dump
-from app.chat import Chat
+from app.chat import Chat, ReplyOptions
 from app.engines.base import Embeddings, ModelInfo
 from app.errors import ChatError, NotTaken
 
@@ -36,12 +37,15 @@ def _statuses(numbers: Sequence[int], *, stream: bool = False) -> Statuses:
     return statuses(numbers, schemas.Error, stream=stream)
 
 
-def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Depends] = ()) -> APIRouter:
+def openai_routes(
+    programs: Programs, *, build: str, max_batch: int, guards: Sequence[params.Depends] = ()
+) -> APIRouter:
     """The routes.
 
     Args:
         programs: makes the replies.
         build: this server's version, for fingerprints.
+        max_batch: prompts that one request may bring.
         guards: dependencies of every route.
     """
     routes = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=list(guards))
@@ -72,14 +76,18 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
         return reply(form, asked.stream)
 
     @routes.post("/completions", response_model=schemas.Completion, responses=_statuses(_GENERATING, stream=True))
-    async def completions(asked: CompletionRequest, asker: V1Asker, language: In) -> Response:
-        """The text that goes on from a prompt, without the model's chat template."""
+    async def completions(asked: CompletionRequest, asker: V1Asker, request: Request, language: In) -> Response:
+        """The text that goes on from a prompt, without the model's chat template; of several prompts a choice each."""
         try:
             asked.check()
             generation = asked.sampling(defaults, max_tokens=asked.max_tokens)
-            message = SentMessage("user", asked.text())
+            texts = asked.texts(max_batch)
+            if len(texts) > 1:
+                options = ReplyOptions(asked.model, generation=generation)
+                results = await programs.forward(texts, options, asker, request.receive)
+                return _json(completions_of(results, build=build))
             turn = programs.turn(
-                [message],
+                [SentMessage("user", texts[0])],
                 model=asked.model,
                 generation=generation,
                 strict=asked.context == "strict",
@@ -88,6 +96,8 @@ def openai_routes(programs: Programs, *, build: str, guards: Sequence[params.Dep
             )
         except ChatError as problem:
             return refusal(problem_of(problem, language, messages="prompt"))
+        except ClientLeft:
+            return Response(status_code=499)
         return reply(CompletionForm(turn, language, include_usage=asked.include_usage, build=build), asked.stream)
 
     @routes.post("/responses", response_model=schemas.ResponseObject, responses=_statuses(_GENERATING, stream=True))

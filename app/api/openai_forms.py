@@ -17,19 +17,32 @@ from app.api.openai_problems import error_body, refusal
 from app.api.problems import Problem, problem_of
 from app.api.sse import dump
 from app.chat import ChatTurn, Event
-from app.engines.base import Delta, FinishReason, ToolCall, ToolCalls
+from app.engines.base import Delta, FinishReason, ModelInfo, ToolCall, ToolCalls
 from app.errors import ChatError, Language
+from app.metrics import ReplyMetrics
 
 _DONE: Final = b"data: [DONE]\n\n"
 # Stands where the text of a token goes.
 _MARK: Final = "\ue000text\ue000"
 
 
-def finish_reason(turn: ChatTurn) -> str:
+def finish_reason(reason: FinishReason | None) -> str:
     """OpenAI's word for it. A reply that was ended for repeating itself was cut: `length`."""
     words: dict[FinishReason, str] = {"repetition": "length"}
-    reason = turn.finish_reason or "stop"
-    return words.get(reason, reason)
+    return words.get(reason or "stop", reason or "stop")
+
+
+def framed(kind: str, request_id: str, created: int, model: ModelInfo | None, build: str) -> dict[str, Any]:
+    """What every answer begins with."""
+    name = model.id if model else ""
+    made = blake2b(f"{build}\0{name}".encode(), digest_size=5).hexdigest()
+    return {
+        "id": request_id,
+        "object": kind,
+        "created": created,
+        "model": name,
+        "system_fingerprint": f"fp_{made}",
+    }
 
 
 def reasoning_tokens(turn: ChatTurn, reply_tokens: int) -> int:
@@ -41,8 +54,11 @@ def reasoning_tokens(turn: ChatTurn, reply_tokens: int) -> int:
 def counts(turn: ChatTurn) -> tuple[int, int, int]:
     """Tokens of the prompt, of the reply, and of the prompt those that were not read again."""
     metrics = turn.metrics
-    if metrics is None:
-        return 0, 0, 0
+    return (0, 0, 0) if metrics is None else counted(metrics)
+
+
+def counted(metrics: ReplyMetrics) -> tuple[int, int, int]:
+    """The same, of what a reply took."""
     prompt = metrics.context_used - metrics.reply_tokens if metrics.prompt_tokens is None else metrics.prompt_tokens
     return prompt, metrics.reply_tokens, metrics.cached_tokens or 0
 
@@ -50,13 +66,18 @@ def counts(turn: ChatTurn) -> tuple[int, int, int]:
 def usage(turn: ChatTurn) -> dict[str, Any]:
     """What a reply cost."""
     prompt, reply, cached = counts(turn)
+    return cost(prompt, reply, cached, reasoning_tokens(turn, reply))
+
+
+def cost(prompt: int, reply: int, cached: int, reasoning: int = 0) -> dict[str, Any]:
+    """Tokens as OpenAI words them."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": reply,
         "total_tokens": prompt + reply,
         "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": reasoning_tokens(turn, reply),
+            "reasoning_tokens": reasoning,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -111,7 +132,7 @@ class CompletionForm:
     def finished(self) -> bytes:
         """See `Form`."""
         opening = b"" if self._began else self._opening()
-        last = self._chunk(self._nothing(), finish_reason(self.turn))
+        last = self._chunk(self._nothing(), finish_reason(self.turn.finish_reason))
         cost = self._data({"choices": [], "usage": usage(self.turn)}) if self._include_usage else b""
         return opening + last + cost + _DONE
 
@@ -128,7 +149,7 @@ class CompletionForm:
 
     def whole(self) -> dict[str, Any]:
         """See `Form`."""
-        choice = {"index": 0, **self._said(), "logprobs": None, "finish_reason": finish_reason(self.turn)}
+        choice = {"index": 0, **self._said(), "logprobs": None, "finish_reason": finish_reason(self.turn.finish_reason)}
         return self._frame(self.object) | {"choices": [choice], "usage": usage(self.turn)}
 
     def _said(self) -> dict[str, Any]:
@@ -147,15 +168,7 @@ class CompletionForm:
         return b""
 
     def _frame(self, kind: str) -> dict[str, Any]:
-        model = self.turn.model.id if self.turn.model else ""
-        made = blake2b(f"{self._build}\0{model}".encode(), digest_size=5).hexdigest()
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": model,
-            "system_fingerprint": f"fp_{made}",
-        }
+        return framed(kind, self._id, self._created, self.turn.model, self._build)
 
     def _chunk(self, said: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason}

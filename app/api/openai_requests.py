@@ -24,7 +24,7 @@ from app.api.openai_fields import (
 from app.api.programs import Defaults, SentMessage
 from app.chat import readable
 from app.engines.base import GenerationOptions, JsonFormat, Role, ToolCall
-from app.errors import NotTaken
+from app.errors import NotTaken, TooManyPrompts
 
 ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
@@ -130,17 +130,22 @@ class CompletionRequest(Sampled):
 
     prompt: str | list[Any]
 
-    def text(self) -> str:
-        """The prompt.
+    def texts(self, most: int) -> list[str]:
+        """The prompts, at least one; a stream has one alone.
+
+        Args:
+            most: how many are taken.
 
         Raises:
-            NotTaken: it is more than one, or tokens.
+            NotTaken: some of it is tokens, or there is nothing.
+            TooManyPrompts: there are more.
         """
-        if isinstance(self.prompt, str):
-            return self.prompt
-        if len(self.prompt) == 1 and isinstance(self.prompt[0], str):
-            return self.prompt[0]
-        raise NotTaken(parameter="prompt")
+        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if not texts or not all(isinstance(text, str) for text in texts) or (self.stream and len(texts) > 1):
+            raise NotTaken(parameter="prompt")
+        if len(texts) > most:
+            raise TooManyPrompts(count=len(texts), limit=most)
+        return texts
 
 
 class EmbeddingRequest(Request):

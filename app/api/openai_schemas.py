@@ -94,7 +94,7 @@ class ChatCompletion(BaseModel):
 
 
 class TextChoice(BaseModel):
-    index: Literal[0]
+    index: int
     text: str
     logprobs: None
     finish_reason: FinishReason

@@ -44,6 +44,7 @@ _ABOUT_MESSAGES: Final = (
     errors.SystemPromptTooLong,
     errors.PromptTooLong,
     errors.TooManyMessages,
+    errors.TooManyPrompts,
 )
 
 

@@ -152,7 +152,7 @@ def test_a_response_that_breaks_off_is_failed(client: openai.OpenAI) -> None:
 
 def test_langchain(site: Site) -> None:
     from langchain_core.exceptions import ContextOverflowError
-    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+    from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
     def model(name: str) -> ChatOpenAI:
         return ChatOpenAI(model=name, base_url=site.url, api_key="any", max_retries=0)  # type: ignore[arg-type]
@@ -164,6 +164,8 @@ def test_langchain(site: Site) -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
     [call] = model("qwen3:4b").bind_tools([tool]).invoke('!call weather {"city": "Oslo"}').tool_calls
     assert (call["name"], call["args"]) == ("weather", {"city": "Oslo"})
+    text = OpenAI(model="gemma2:2b", base_url=site.url, api_key="any", max_retries=0)  # type: ignore[arg-type]
+    assert text.generate(["!echo one", "!echo two"]).flatten()[1].generations[0][0].text == "two"
     # Without this it sends tokens of OpenAI's own tokenizer, which it fetches.
     embeddings = OpenAIEmbeddings(
         model="bge-m3",

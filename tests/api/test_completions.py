@@ -326,6 +326,34 @@ def test_text_completions(site: Site) -> None:
     assert error(site.post("/completions", prompt="x", echo=True)) == (400, "unsupported_parameter", "echo")
 
 
+def test_several_prompts_have_a_choice_each_in_their_order(site: Site) -> None:
+    body = site.post("/completions", prompt=["!echo one", "!echo two words", "!echo three"], max_tokens=9).json()
+    assert [(choice["index"], choice["text"], choice["finish_reason"]) for choice in body["choices"]] == [
+        (0, "one", "stop"),
+        (1, "two words", "stop"),
+        (2, "three", "stop"),
+    ]
+    alone = [site.post("/completions", prompt=text).json()["usage"] for text in ("!echo one", "!echo three")]
+    both = site.post("/completions", prompt=["!echo one", "!echo three"]).json()["usage"]
+    assert both["total_tokens"] == sum(usage["total_tokens"] for usage in alone)
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"prompt": []}, (400, "unsupported_parameter", "prompt")),
+        ({"prompt": ["a", [1, 2]]}, (400, "unsupported_parameter", "prompt")),
+        ({"prompt": ["a", "b"], "stream": True}, (400, "unsupported_parameter", "prompt")),
+        ({"prompt": ["a"] * 65}, (400, "too_many_prompts", "prompt")),
+        ({"prompt": ["!echo a", ""]}, (400, "empty_message", "prompt")),
+    ],
+)
+def test_of_several_prompts_all_are_answered_or_none(
+    site: Site, asked: dict[str, Any], refused: tuple[int, str, str]
+) -> None:
+    assert error(site.post("/completions", **asked)) == refused
+
+
 @pytest.mark.parametrize(("path", "field"), [("/completions", "prompt"), ("/responses", "input")])
 def test_a_text_that_is_refused_is_named_by_its_own_field(site: Site, path: str, field: str) -> None:
     found = [error(site.post(path, **{field: text})) for text in ("", "x" * 150_000, "one two " * 5000)]
