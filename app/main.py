@@ -8,18 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import chainlit.server as chainlit_server
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.responses import Response
 
 from app import __version__
-from app.account_errors import AccountError
-from app.api.bodies import BoundedBodies
-from app.api.cors import ApiCors
-from app.api.depth import ShallowJson
 from app.api.docs import DESCRIPTION, add_docs
-from app.api.guard import BEARER, Guard
+from app.api.guard import BEARER
 from app.api.health import health_routes
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
@@ -27,35 +21,23 @@ from app.api.native import native_routes
 from app.api.native_facts import Known, fact_routes
 from app.api.openai import openai_routes
 from app.api.programs import Defaults, Programs
-from app.api.refused import Refused, account_refusal, refusal
-from app.api.unknown import add_error_forms, broken
+from app.api.unknown import add_error_forms
 from app.assembly.answering import answering
+from app.assembly.counting import counting
 from app.assembly.kept import Kept
-from app.chat import Ended
+from app.assembly.layers import add_layers, add_refusals
 from app.default_model import OLLAMA, VLLM
-from app.keys import Keys
 from app.metrics import watch_storage
 from app.page.callbacks import Page
-from app.page.closed import ClosedPaths
-from app.page.cross_site import CrossSite
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
-from app.page.headers import SecurityHeaders
 from app.page.html import local_html
 from app.page.login import by_cookie, by_sign_in
 from app.page.open_pages import OpenPages
 from app.page.owned import owned_routes
 from app.page.preferences import Preferences
-from app.page.sockets import SocketGuard
 from app.page.standing import Standing, nobodys
-from app.page.token_check import TokenCheck
-from app.page.visitor import VisitorCookie
-from app.request_ids import RequestIds
-from app.request_log import RequestLog
 from app.settings import Settings
-from app.stats import Stats
-from app.storage.problems import DatabaseAway
-from app.storage.requests import Requests
 from app.tries import Tries
 from app.why import explain
 from app.windows import Windows
@@ -76,28 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
     database = kept.database if kept is not None else None
     standing = kept.standing if kept is not None else Standing(nobodys, None)
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
-    request_log: RequestLog | None = None
-    stats = Stats(settings.stats_replies)
-    on_end = [stats.add]
     if kept is not None and settings.history:
         store = kept.data_layer()
-        if settings.request_log:
-            text_bytes = settings.log_text_max_bytes if settings.log_text else 0
-            request_log = kept.request_log = RequestLog(Requests(kept.database), text_bytes=text_bytes)
-            on_end.append(request_log.add)
-    if settings.log_text:
-        log.info(
-            "STATS %s",
-            "LOG_TEXT=on: what people say is kept in the log of requests"
-            if request_log is not None
-            else "LOG_TEXT=on changes nothing: it needs REQUEST_LOG and HISTORY",
-        )
-
-    def ended(reply: Ended) -> None:
-        for listener in on_end:
-            listener(reply)
-
-    chat.on_end = ended
+    counted = counting(settings, chat, kept)
     unsaved = store.unsaved
     registry = CollectorRegistry()
     if unsaved is not None:
@@ -142,8 +105,8 @@ def create_app(settings: Settings) -> FastAPI:
         work = [finder.run(), pages.run()]
         if kept is not None:
             work.append(kept.retention(page).run())
-            if request_log is not None:
-                work.append(stats.recall(Requests(kept.database).since))
+            if counted.recall is not None:
+                work.append(counted.recall())
             if kept.sign_in is not None:
                 await kept.sign_in.tell_if_nobody()
         tasks = {asyncio.create_task(task) for task in work}
@@ -159,8 +122,8 @@ def create_app(settings: Settings) -> FastAPI:
             await page.close()
             if unsaved is not None:
                 await unsaved.close(settings.stop_seconds)
-            if request_log is not None:
-                await request_log.close()
+            if counted.request_log is not None:
+                await counted.request_log.close()
             await answers.close()
             await windows.close()
             if database is not None:
@@ -202,37 +165,14 @@ def create_app(settings: Settings) -> FastAPI:
     guards = [Depends(BEARER)] if settings.guarded else []
     app.include_router(openai_routes(programs, build=__version__, max_batch=settings.max_batch, guards=guards))
     app.include_router(native_routes(programs, finder, max_batch=settings.max_batch, guards=guards))
-    known = Known(chat.catalog, finder, answers.versions, stats, lambda: answers.device)
+    known = Known(chat.catalog, finder, answers.versions, counted.stats, lambda: answers.device)
     app.include_router(fact_routes(known, settings, guards=guards))
     add_docs(app)
     add_error_forms(app)
 
-    async def database_away(request: Request, problem: Exception) -> Response:
-        """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""
-        log.error("STORE %s %s not answered: %s", request.method, request.url.path, problem)
-        return await refusal(request, Refused("database_away"))
-
-    for part in (app, chainlit_server.app):
-        part.add_exception_handler(DatabaseAway, database_away)
-    app.add_exception_handler(Refused, refusal)
-    app.add_exception_handler(AccountError, account_refusal)
-
+    add_refusals(app)
     page_template = chainlit_server.get_html_template
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
-    app.add_middleware(ShallowJson, most=settings.max_json_depth)
-    if settings.guarded:
-        app.add_middleware(Guard, keys=Keys(settings.keys), login=settings.login, tries=tries)
-    app.add_middleware(TokenCheck, standing=standing)
-    app.add_middleware(VisitorCookie, lasting=settings.history)
-    app.add_middleware(SocketGuard, sio=chainlit_server.sio)
-    app.add_middleware(BoundedBodies, most=settings.max_body_bytes, most_of_sockets=2 * settings.max_message_bytes)
-    app.add_middleware(CrossSite, origins=settings.origins)
-    app.add_middleware(ClosedPaths)
-    # As a handler of the app's it would answer outside of the headers.
-    app.add_middleware(ServerErrorMiddleware, handler=broken)
-    if settings.origins:
-        app.add_middleware(ApiCors, origins=settings.origins)
-    app.add_middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors)
-    app.add_middleware(RequestIds)
+    add_layers(app, settings, standing, tries)
     return app
