@@ -15,7 +15,7 @@ from sqlalchemy import Select, Table, delete, select
 from app.storage.database import Database
 from app.storage.erasing import delete_threads
 from app.storage.problems import DatabaseAway
-from app.storage.room import give_back, rows_take, taken
+from app.storage.room import give_back, log_takes, rows_take, taken
 from app.storage.tables import accounts, deleted_threads, devices, links, request_logs, threads, users
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ _DAY: Final = 24 * _HOUR
 _RECENT: Final = timedelta(hours=1)
 # Below the cap by this share, so that not every hour something has to go.
 _ENOUGH: Final = 0.95
+# So much of the cap the log of requests may take: anybody can fill it, also with what is refused.
+_LOG_SHARE: Final = 0.25
 # What comes late for a deleted conversation comes within minutes, or from a page that was left open.
 _DELETED_DAYS: Final = 30
 # A page that was opened once and never used.
@@ -47,6 +49,7 @@ class Pruned:
     visitors: int = 0
     links: int = 0
     requests: int = 0
+    requests_over_the_cap: int = 0
     deleted_marks: int = 0
 
     def __str__(self) -> str:
@@ -65,7 +68,8 @@ class Retention:
     Args:
         database: where.
         days: conversations unused for so long are deleted; 0: never.
-        most_bytes: what the database may take before those unused longest are deleted; 0: any.
+        most_bytes: what conversations may take before those unused longest are deleted, and four times what the log
+            may before its oldest rows are; 0: any.
         log_days: so long the log of requests is kept; 0: for ever.
         answering: ids of the conversations in which a reply is being written now; they stay.
         present: identifiers of the visitors whose page is open; they stay.
@@ -126,6 +130,7 @@ class Retention:
             pruned.links = await self._delete_old(links, "expires_at", 0)
             pruned.visitors = await self._delete_visitors()
         if self._most:
+            pruned.requests_over_the_cap = await self._shorten_log()
             pruned.conversations_over_the_cap = await self._delete_over_the_cap()
         if str(pruned):
             await give_back(self._database)
@@ -140,8 +145,29 @@ class Retention:
                 break
         return deleted
 
+    async def _shorten_log(self) -> int:
+        """Delete the oldest rows of the log where it takes more than its share."""
+        most, deleted = _LOG_SHARE * self._most, 0
+        if await taken(self._database) <= most or (size := await log_takes(self._database)) <= most:
+            return 0
+        oldest = select(request_logs.c.position).order_by(request_logs.c.position).limit(_LISTED)
+        while size > _ENOUGH * most and (positions := await self._column(oldest)):
+            size -= await log_takes(self._database, positions)
+            deleted += await self._delete_rows(request_logs, positions)
+        return deleted
+
     async def _delete_over_the_cap(self) -> int:
-        size, deleted = await self._taken(), 0
+        size, logged, deleted = await taken(self._database), 0, 0
+        if size <= self._most:
+            return 0
+        if self._database.kind == "sqlite":
+            # For the log, which has a cap of its own, no conversation has to go.
+            logged = await log_takes(self._database)
+            size -= logged
+        else:
+            # The files do not become smaller when rows are deleted.
+            async with self._database.read() as connection:
+                size = min(size, await rows_take(connection))
         if size <= self._most:
             return 0
         before, goal = _ago(_RECENT), _ENOUGH * self._most
@@ -154,7 +180,7 @@ class Retention:
                         size -= await rows_take(connection, ids)
                 gone += await delete_threads(self._database, ids, for_ever=False, unused_since=before)
                 if self._database.kind == "sqlite":
-                    size = await taken(self._database)
+                    size = await taken(self._database) - logged
                 if size <= goal:
                     break
             deleted += gone
@@ -163,14 +189,6 @@ class Retention:
         if size > self._most:
             log.warning("STORE the database is over HISTORY_MAX_MB with what was used within the last hour")
         return deleted
-
-    async def _taken(self) -> int:
-        size = await taken(self._database)
-        if size > self._most and self._database.kind == "postgresql":
-            # The files do not become smaller when rows are deleted.
-            async with self._database.read() as connection:
-                size = min(size, await rows_take(connection))
-        return size
 
     async def _unused_longest(self, before: str) -> list[str]:
         """Some threads that were used before then, the one used longest ago first."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Integer, LargeBinary, Select, Table, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.database import Database
-from app.storage.tables import elements, feedback, metadata, steps, threads
+from app.storage.tables import elements, feedback, metadata, request_logs, steps, threads
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ _TEXTS: Final = {
     elements: ("content",),
     feedback: ("comment",),
 }
+_LOGGED: Final = ("input_text", "output_text")
 # SQLite: free pages that are left for what comes next, how many are given back at once, and the pause between.
 _KEPT_FREE: Final = 1_000
 _AT_ONCE: Final = 50
@@ -62,6 +63,16 @@ async def rows_take(connection: AsyncConnection, thread_ids: Sequence[str] | Sel
             query = query.where((table.c.id if table is threads else table.c.thread_id).in_(thread_ids))
         whole += int((await connection.execute(query)).scalar() or 0)
     return whole
+
+
+async def log_takes(database: Database, positions: Collection[int] | None = None) -> int:
+    """About what rows of the log of requests take, in bytes; `positions`: of these; None: of all."""
+    async with database.read() as connection:
+        size_of = _kept_size if connection.dialect.name == "postgresql" else _bytes
+        query = select(func.sum(_row_takes(request_logs, _LOGGED, size_of)))
+        if positions is not None:
+            query = query.where(request_logs.c.position.in_(positions))
+        return int((await connection.execute(query)).scalar() or 0)
 
 
 async def visitors_take(database: Database, user_id: str) -> int:

@@ -19,8 +19,9 @@ from app.storage.database import Database
 from app.storage.erasing import erase
 from app.storage.problems import DatabaseAway
 from app.storage.records import Step, ThreadDeleted, Visitor
+from app.storage.requests import Requests
 from app.storage.retention import Retention
-from app.storage.room import give_back, rows_take, taken
+from app.storage.room import give_back, log_takes, rows_take, taken
 from app.storage.tables import accounts, deleted_threads, devices, links, request_logs, threads, users
 from app.storage.texts import new_id
 from app.storage.threads import Threads
@@ -142,6 +143,30 @@ async def test_the_cap_spares_what_was_used_just_now_and_says_so(
 async def test_under_the_cap_nothing_goes(database: Database, ann: Visitor) -> None:
     await talk(database, ann, "old", ago(days=900), size=200 * KB)
     assert str(await keeper(database, most_bytes=100 * MB).prune()) == ""
+
+
+async def test_no_conversation_goes_for_the_log_and_the_log_has_a_cap_of_its_own(
+    database: Database, ann: Visitor
+) -> None:
+    for n in range(40):
+        await talk(database, ann, f"t{n}", ago(days=2), size=50 * KB)
+    async with database.read() as connection:
+        whole = await taken(database) if database.kind == "sqlite" else await rows_take(connection)
+    keep = keeper(database, most_bytes=whole + 150 * KB)
+    figures = dict.fromkeys(("processing_time_ms", "queue_ms", "load_ms", "prompt_ms", "generation_ms"), 1.0)
+    row = {"source": "api", "status": "failed", "response_tokens": 0, "left_out": 0, "input_text": "x" * 400, **figures}
+    async with database.write() as connection:
+        rows = [row | {"request_id": f"r{n:04}", "timestamp": ago(hours=1)} for n in range(2_000)]
+        await connection.execute(insert(request_logs), rows)
+    pruned = await keep.prune(daily=False)
+    assert len(await talks(database, ann)) == 40
+    left = 2_000 - pruned.requests_over_the_cap
+    assert left == (500 if database.kind == "sqlite" else 0)  # PostgreSQL has made the conversations small
+    assert await log_takes(database) <= (whole + 150 * KB) / 4
+    assert [row.request_id for row in await Requests(database).newest(left)][::-1] == [
+        f"r{n}" for n in range(2_000 - left, 2_000)
+    ]
+    assert str(await keep.prune(daily=False)) == ""
 
 
 async def test_the_size_goes_down_when_something_is_deleted(database: Database, ann: Visitor) -> None:
