@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app import __version__
 from app.api.health_schemas import DatabaseHealth, DefaultModelHealth, EngineHealth, Health, ProcessHealth, Readiness
+from app.api.near import is_near
 from app.chat import Chat
 from app.default_model import DefaultModelFinder
 from app.engines.catalog import Catalog, EngineState
@@ -87,7 +88,7 @@ def health_routes(
         database: None: nothing is kept.
         unsaved: knows whether the database takes writes; None: no conversations are kept.
         lost: how many writes were not kept.
-        urls: where engines are asked, by their names.
+        urls: where engines are asked, by their names; shown to those alone who are near.
         missed: whether an engine that is away is one that should be there.
         max_age: seconds that a probe takes what is known for true before engines and database are asked again.
     """
@@ -119,9 +120,10 @@ def health_routes(
         )
 
     @routes.get("/health", summary="How everything is")
-    async def health() -> Health:
+    async def health(request: Request) -> Health:
         """200 as long as the server runs. What is told of engines and database may be some seconds old, see
         `age_seconds`: they are not asked for each probe."""
+        near = is_near(request)
         await asyncio.gather(*(one.refresh() for one in fresh))
         states, model, stored = catalog.states(), _default_model(finder), kept()
         lacking = explain(finder.current, finder.wishes, "en").level == "warning"
@@ -129,7 +131,7 @@ def health_routes(
         return Health(
             status="degraded" if degraded else "ok",
             process=process(),
-            engines=[_engine(state, urls.get(state.name)) for state in states],
+            engines=[_engine(state, urls.get(state.name), near=near) for state in states],
             database=stored,
             default_model=model,
         )
@@ -165,15 +167,16 @@ async def _reach(database: Database) -> None:
         await Threads(database).reach()
 
 
-def _engine(state: EngineState, url: str | None) -> EngineHealth:
+def _engine(state: EngineState, url: str | None, *, near: bool) -> EngineHealth:
+    """`near`: whether who asks may know where it is; the sentence of an error tells that too."""
     away = state.problem is not None
     return EngineHealth(
         name=state.name,
         label=state.label,
         status="away" if away else "unknown" if state.age is None else "up",
-        url=url,
+        url=url if near else None,
         models=state.models,
-        error=state.problem.sentence("en") if state.problem else None,
+        error=None if state.problem is None else state.problem.sentence("en") if near else state.problem.code,
         age_seconds=_rounded(state.age),
     )
 

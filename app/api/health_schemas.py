@@ -26,9 +26,12 @@ class EngineHealth(BaseModel):
     name: str
     label: str
     status: Literal["up", "away", "unknown"] = Field(description="`unknown`: it was not asked yet.")
-    url: str | None = Field(description="Where it is asked, without a password; null: it is a part of this server.")
+    url: str | None = Field(
+        description="Where it is asked, without a password, for those who ask from a loopback or private address; "
+        "null: it is a part of this server, or asked about from elsewhere."
+    )
     models: int = Field(description="How many it has; 0 while it is away.")
-    error: str | None = Field(description="Why it is away.")
+    error: str | None = Field(description="Why it is away; from elsewhere the kind of error alone.")
     age_seconds: float | None = Age
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from ipaddress import ip_address
-from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,8 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
-# What proxies tell of those for whom they ask.
-_FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded")
+from app.api.near import is_near
 
 
 def metrics_routes(registry: CollectorRegistry, token: SecretStr | None) -> APIRouter:
@@ -32,7 +29,7 @@ def metrics_routes(registry: CollectorRegistry, token: SecretStr | None) -> APIR
             if not _has(request, token.get_secret_value()):
                 words = "The metrics are for those who have the token: Authorization: Bearer METRICS_TOKEN."
                 return JSONResponse({"detail": words}, 401, {"WWW-Authenticate": "Bearer"})
-        elif not _is_near(request):
+        elif not is_near(request):
             words = "The metrics answer loopback and private addresses only. Set METRICS_TOKEN to read them from here."
             return JSONResponse({"detail": words}, 403)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -43,25 +40,3 @@ def metrics_routes(registry: CollectorRegistry, token: SecretStr | None) -> APIR
 def _has(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), token.encode())
-
-
-def _is_near(request: Request) -> bool:
-    """Whether the peer, and all for whom a proxy says that it asks, have addresses that no stranger has.
-
-    The address is the one that uvicorn sees: a proxy's own, or what a trusted one says (TRUSTED_PROXIES). A proxy
-    that is not trusted is not believed to be near either: its header must not name anybody from elsewhere.
-    """
-    addresses = [request.client.host if request.client else ""]
-    for name in _FORWARDED:
-        for line in request.headers.getlist(name):
-            addresses += [part.strip() for part in line.split(",")]
-    return all(map(_is_private, addresses))
-
-
-def _is_private(address: str) -> bool:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    found = getattr(found, "ipv4_mapped", None) or found
-    return found.is_private or found.is_loopback

@@ -203,6 +203,30 @@ async def test_an_engine_that_goes_away_is_told_with_the_reason(site: Callable[.
     assert health["default_model"]["id"] == "ollama/gemma2:2b"
 
 
+@pytest.mark.parametrize(
+    ("peer", "headers"), [("198.100.1.9", {}), ("127.0.0.1", {"X-Forwarded-For": "10.0.0.1, 198.100.1.9"})]
+)
+async def test_a_stranger_is_not_told_where_engines_are(
+    site: Callable[..., Site], peer: str, headers: dict[str, str]
+) -> None:
+    engine = CountingEngine()
+    server = site(engine)
+    await settled(server)
+    stranger = httpx.AsyncClient(
+        transport=httpx.ASGITransport(server.app, client=(peer, 1)), base_url="http://server", headers=headers
+    )
+    (up,) = (await stranger.get("/health")).json()["engines"]
+    assert (up["status"], up["url"], up["error"]) == ("up", None, None)
+    engine.problem = AWAY
+    server.clock.now = 31
+    told = await stranger.get("/health")
+    (away,) = told.json()["engines"]
+    assert (away["status"], away["url"], away["error"]) == ("away", None, "engine_unreachable")
+    assert "11434" not in told.text
+    assert "11434" not in (await stranger.get("/ready")).text
+    await stranger.aclose()
+
+
 async def test_an_ollama_that_was_never_there_is_not_missed_where_another_answers(site: Callable[..., Site]) -> None:
     ollama, vllm = CountingEngine(), CountingEngine(name="vllm", models=["qwen"])
     ollama.problem = AWAY
