@@ -119,6 +119,8 @@ def health_routes(
             status=state, state=state, since=since, waiting=waiting, lost=lost(), age_seconds=_rounded(database.age)
         )
 
+    # Some that watch servers ask for no more than the status.
+    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", summary="How everything is")
     async def health(request: Request) -> Health:
         """200 as long as the server runs. What is told of engines and database may be some seconds old, see
@@ -136,6 +138,7 @@ def health_routes(
             default_model=model,
         )
 
+    @routes.head("/ready", include_in_schema=False)
     @routes.get(
         "/ready",
         summary="Whether a reply can begin",

@@ -227,6 +227,14 @@ async def test_a_stranger_is_not_told_where_engines_are(
     await stranger.aclose()
 
 
+async def test_who_wants_the_status_alone_gets_it(site: Callable[..., Site]) -> None:
+    server = site(CountingEngine())
+    assert (await server.http.head("/health")).status_code == 200
+    assert (await server.http.head("/ready")).status_code == 503
+    await settled(server)
+    assert (await server.http.head("/ready")).status_code == 200
+
+
 async def test_an_ollama_that_was_never_there_is_not_missed_where_another_answers(site: Callable[..., Site]) -> None:
     ollama, vllm = CountingEngine(), CountingEngine(name="vllm", models=["qwen"])
     ollama.problem = AWAY
