@@ -34,6 +34,8 @@ from app.engines.base import (
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
 from app.errors import (
+    CannotChat,
+    CannotEmbed,
     ChatError,
     EmptyMessage,
     EngineError,
@@ -519,7 +521,7 @@ class Chat:
         found = await self.catalog.find(model)
         engine = self.catalog.engine_of(found)
         if found.can_embed is False:
-            raise Unsupported(parameter="input", model=found.name, engine=engine.label)
+            raise CannotEmbed(parameter="input", model=found.name, engine=engine.label)
         ticket = self.queue_of(engine).join(asker.who)
         try:
             async with aclosing(ticket.wait()) as places:
@@ -560,7 +562,7 @@ class Chat:
             Unsupported: with OpenAI's name of what it is.
         """
         if not model.can_chat:
-            raise Unsupported(parameter="messages", model=model.name, engine=engine.label)
+            raise CannotChat(parameter="messages", model=model.name, engine=engine.label)
         wanted = options.generation.features() | ({"raw"} if options.raw else set())
         missing = sorted(wanted - engine.features)
         if "tools" in wanted and model.can_use_tools is False:

@@ -13,6 +13,8 @@ ChatError                     anything a user is told about
 │   ├── TwoValues             a program sent one thing under two names, and not the same
 │   ├── TooManyPrompts        more than MAX_BATCH at once
 │   └── Unsupported           this model or its engine cannot do what was asked
+│       ├── CannotChat        it writes no text, but embeds
+│       └── CannotEmbed       it makes no embeddings
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
 ├── Busy                      the queue is full
@@ -209,6 +211,24 @@ class Unsupported(InputError):
     sentences = {
         "en": "`{model}` on {engine} cannot honour `{parameter}`. Leave it out, or choose another model.",
         "ru": "`{model}` на {engine} не умеет `{parameter}`. Уберите этот параметр или выберите другую модель.",
+    }
+
+
+class CannotChat(Unsupported):
+    """Facts: those of `Unsupported`."""
+
+    sentences = {
+        "en": "`{model}` on {engine} is not one that writes text. Choose another model.",
+        "ru": "`{model}` на {engine} не пишет текст. Выберите другую модель.",
+    }
+
+
+class CannotEmbed(Unsupported):
+    """Facts: those of `Unsupported`."""
+
+    sentences = {
+        "en": "`{model}` on {engine} makes no embeddings. Choose a model that does, such as `bge-m3`.",
+        "ru": "`{model}` на {engine} не строит эмбеддинги. Выберите модель, которая умеет, например `bge-m3`.",
     }
 
 

@@ -135,6 +135,20 @@ def test_russian(site: Site) -> None:
         assert len(set(sentences)) == 2
 
 
+def test_a_model_that_only_embeds_says_so(site: Site) -> None:
+    for path, body in (
+        ("/api/chat", {"message": "a"}),
+        ("/api/forward", {"prompt": "a"}),
+        ("/api/forward_batch", {"prompts": ["a"]}),
+    ):
+        refused = post(site, path, body | {"model": "bge-m3"}).json()
+        words = "`bge-m3:latest` on Ollama is not one that writes text. Choose another model."
+        assert refused == {"detail": words, "code": "unsupported_parameter"}
+    refused = site.post("/embeddings", model="gemma2:2b", input="a").json()["error"]
+    assert refused["message"].startswith("`gemma2:2b` on Ollama makes no embeddings.")
+    assert refused["param"] == "input"
+
+
 def test_reasoning_is_apart(site: Site) -> None:
     body = {"message": "!think 3", "model": "qwen3:4b", "think": True}
     whole = post(site, "/api/chat", body).json()
