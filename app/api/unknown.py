@@ -37,6 +37,9 @@ _CODES: Final = {
 # Where a field stands begins with the part of the request, and has the types that were tried in between.
 _PARTS: Final = ("body", "query", "path", "header")
 _FIELD: Final = re.compile(r"(?!(str|int|float|bool)$)[a-z_]+")
+# No body at all, one that is not said to be JSON, or JSON of another kind: what pydantic says of it helps nobody.
+_NO_OBJECT: Final = ("missing", "model_attributes_type")
+_WANTED: Final = "The body has to be a JSON object, sent with the header Content-Type: application/json. See /docs."
 
 Wording = Callable[[Problem], Response]
 
@@ -129,6 +132,8 @@ def add_error_forms(app: FastAPI) -> None:
 def _invalid(errors: Sequence[Any]) -> Problem:
     """What is wrong with a request: of several things the first."""
     first = errors[0]
+    if first["loc"] == ("body",) and first["type"] in _NO_OBJECT:
+        return Problem(422, "invalid_value", _WANTED)
     if first["type"] == "json_invalid":
         return Problem(400, "invalid_json", f"The body is not JSON: {first.get('ctx', {}).get('error', '')}.")
     place = _place(first["loc"])

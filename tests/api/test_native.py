@@ -231,6 +231,15 @@ def test_a_body_that_is_no_json(site: Site, content: bytes, kind: str, expected:
     assert error(response) == expected
 
 
+def test_what_a_body_has_to_be_is_said(site: Site) -> None:
+    url = site.program.url
+    for path in (*CHAT, *FORWARD, *BATCH, "/v1/chat/completions", "/v1/embeddings"):
+        for sent in ({}, {"data": {"message": "a"}}, {"content": b'{"message": "a"}'}, {"json": "a"}):
+            refused = httpx.post(url + path, trust_env=False, **sent)  # type: ignore[arg-type]
+            assert refused.status_code == 422
+            assert "a JSON object, sent with the header Content-Type: application/json" in refused.text
+
+
 def test_another_sites_page_may_not_ask(site: Site) -> None:
     for path in (*CHAT, *FORWARD, *BATCH):
         assert error(post(site, path, {"prompt": "a"}, **{"sec-fetch-site": "cross-site"})) == (403, "cross_site")
