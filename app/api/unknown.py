@@ -64,6 +64,8 @@ def form_of(path: str) -> Wording:
 
 
 def _form(path: str) -> Wording | None:
+    # A base URL that ends with a slash has a client ask for //v1/models.
+    path = f"/{path.lstrip('/')}"
     if is_alias(path):
         return in_our_form
     return next((form for root, form in FORMS.items() if path == root or path.startswith(f"{root}/")), None)

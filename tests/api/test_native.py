@@ -240,6 +240,15 @@ def test_what_a_body_has_to_be_is_said(site: Site) -> None:
             assert "a JSON object, sent with the header Content-Type: application/json" in refused.text
 
 
+def test_a_path_with_one_slash_too_many_is_not_the_pages(site: Site) -> None:
+    def refused(path: str) -> httpx.Response:
+        return httpx.post(site.program.url + path, json={"message": "a"}, trust_env=False)
+
+    assert error(refused("//api/chat")) == error(refused("//chat")) == (404, "not_found")
+    answer = httpx.get(f"{site.program.url}//v1/models", trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
 def test_another_sites_page_may_not_ask(site: Site) -> None:
     for path in (*CHAT, *FORWARD, *BATCH):
         assert error(post(site, path, {"prompt": "a"}, **{"sec-fetch-site": "cross-site"})) == (403, "cross_site")
