@@ -1,6 +1,7 @@
 """Several raw prompts at once: generated together where the engine can, else as many at once as it has slots.
 
-Each has its own end and its own error; the results stand in the order of the prompts.
+Each has its own end and its own error, also one that nobody has foreseen; the results stand in the order of the
+prompts.
 """
 
 from __future__ import annotations
@@ -85,16 +86,20 @@ async def _each(
         turn = chat.turn(
             SessionHistory(uuid4().hex), StoredMessage(uuid4().hex, prompt), uuid4().hex, options, asker=asker
         )
+        error: ChatError | None = None
         async with gate:
             try:
                 async with aclosing(turn.events()) as events:
                     async for _ in events:
                         pass
-            except ChatError:
-                pass  # the turn holds it
+            except ChatError as problem:
+                error = problem
+            except Exception as problem:
+                log.exception("CHAT a reply of a batch broke off")
+                error = ChatError(detail=type(problem).__name__)
         assert turn.metrics is not None
-        reason = turn.finish_reason if turn.error is None else None
-        return Forwarded(prompt, turn.text, reason, turn.error, turn.model or model, turn.metrics)
+        reason = turn.finish_reason if error is None else None
+        return Forwarded(prompt, turn.text, reason, error, turn.model or model, turn.metrics)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(prompt)) for prompt in prompts]
@@ -144,6 +149,9 @@ async def _together(
                     ticket.leave()
             except ChatError as problem:
                 outcomes = [problem] * len(some)
+            except Exception as problem:
+                log.exception("CHAT replies of a batch broke off")
+                outcomes = [ChatError(detail=type(problem).__name__)] * len(some)
             for number, outcome in zip(some, outcomes, strict=True):
                 results[number] = _result(chat, model, prompts[number], outcome, began, admitted)
     finally:

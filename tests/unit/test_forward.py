@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -85,6 +85,30 @@ async def test_the_results_stand_in_the_order_of_the_prompts() -> None:
     assert [result.error for result in results] == [None, BROKEN, None]
     assert [result.metrics.outcome for result in results] == ["finished", "failed", "finished"]
     assert {result.model.id for result in results} == {"ollama/gemma2:2b"}
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_what_nobody_has_foreseen_ends_no_other_prompt(
+    together: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = TogetherEngine() if together else raw_engine()
+    work = engine.complete_batch if isinstance(engine, TogetherEngine) else engine.complete
+
+    def odd(asked: CompletionRequest | Sequence[CompletionRequest]) -> Any:
+        if "!odd" in str(asked):
+            raise ZeroDivisionError
+        return work(asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, work.__name__, odd)
+    chat = chat_with(engine)
+    ended: list[str] = []
+    chat.on_end = lambda reply: ended.append(reply.metrics.outcome)
+    results = await forward_many(chat, ["a", "b", "c", "!odd"], OPTIONS, ASKER)
+    assert [result.error is None for result in results] == [True, True, True, False]
+    assert str(results[3].error) == "Something went wrong: ZeroDivisionError"
+    assert sorted(ended) == ["failed", "finished", "finished", "finished"]
+    assert "of a batch broke off" in caplog.text
+    assert chat.serving == 0
 
 
 async def test_each_prompt_is_sent_alone_as_it_stands() -> None:
