@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -56,7 +58,21 @@ class ShallowJson:
 
 
 def depth(body: bytes, enough: int = 0) -> int:
-    """How deep JSON is nested; where it cannot be more than `enough`, any number up to that."""
+    """How deep JSON is nested; where it cannot be more than `enough`, any number up to that.
+
+    Python's parser takes UTF-16 and UTF-32 too, in which the byte of a quote may be half of another sign: what it would
+    read so counts as well.
+    """
+    encoding = json.detect_encoding(body)
+    deepest = _depth(body, enough)
+    if not encoding.startswith("utf-8"):
+        with suppress(UnicodeDecodeError):  # the parser does not read it either
+            read = body.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+            deepest = max(deepest, _depth(read, enough))
+    return deepest
+
+
+def _depth(body: bytes, enough: int) -> int:
     if sum(map(body.count, (b"[", b"{"))) <= enough:
         return 0
     deepest = level = 0
