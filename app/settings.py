@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from ipaddress import ip_network
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -620,6 +622,10 @@ def _one_line(problem: ValidationError) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
     field = next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
+    if field in Settings.model_fields:
+        # pydantic tells the preferred one, whichever was set.
+        there = {key.upper() for key, value in {**dotenv_values(".env"), **os.environ}.items() if value}
+        name = next((known for known in variable_names(field) if known in there), name)
     secret = "SecretStr" in str(Settings.model_fields[field].annotation) if field in Settings.model_fields else False
     value = "(secret)" if secret else repr(first.get("input"))
     allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")

@@ -19,6 +19,17 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.parametrize("name", ["OLLAMA_TEMPERATURE", "TEMPERATURE"])
+def test_what_is_wrong_is_called_as_it_was_set(monkeypatch: pytest.MonkeyPatch, name: str, file: bool) -> None:
+    if file:
+        Path(".env").write_text(f"{name}=2\n", encoding="utf-8")
+    else:
+        monkeypatch.setenv(name, "2")
+    with pytest.raises(SettingsError, match=f"^{name}='2' is not allowed"):
+        read_settings()
+
+
 def test_nothing_has_to_be_set() -> None:
     settings = read_settings()
     assert (settings.host, settings.port, settings.num_ctx, settings.num_batch) == ("0.0.0.0", 8000, 4096, 64)
