@@ -132,10 +132,7 @@ def window(turns: Sequence[TurnTokens], question: int, budget: Budget, start: Wa
         MessageTooLong: the new message alone does not fit.
         SystemPromptTooLong: it would fit, were it not for a system prompt that is larger than the message.
     """
-    if question > budget.high:
-        if budget.base > question and question <= budget.context - budget.reply:
-            raise SystemPromptTooLong(tokens=budget.base, left=budget.high, needed=question)
-        raise MessageTooLong(tokens=question, limit=budget.high)
+    _check(question, budget)
     at = walk(turns, budget, start)
     first, used = at.first, at.used
     if used + question > budget.high:
@@ -148,12 +145,21 @@ def whole(turns: Sequence[TurnTokens], question: int, budget: Budget) -> Window:
     """The window of a conversation that must not be cut.
 
     Raises:
-        ConversationTooLong: it does not fit.
+        MessageTooLong, SystemPromptTooLong: the new message alone does not fit.
+        ConversationTooLong: together they do not.
     """
+    _check(question, budget)
     used = sum(turn.total for turn in turns) + question
     if used > budget.high:
         raise ConversationTooLong(tokens=used, limit=budget.high)
     return Window(0, budget.base + used, budget.context - budget.base - used)
+
+
+def _check(question: int, budget: Budget) -> None:
+    if question > budget.high:
+        if budget.base > question and question <= budget.context - budget.reply:
+            raise SystemPromptTooLong(tokens=budget.base, left=budget.high, needed=question)
+        raise MessageTooLong(tokens=question, limit=budget.high)
 
 
 def _drop(turns: Sequence[TurnTokens], first: int, end: int, used: int, limit: int) -> tuple[int, int]:

@@ -393,6 +393,9 @@ async def test_a_strict_conversation_is_read_whole_or_refused() -> None:
     assert turn.left_out_messages == 13 - len(engine.requests[0].messages) > 0
     with pytest.raises(ConversationTooLong):
         await events_of(turn_of(chat, conversation(*said, ("user", "and?")), ReplyOptions("gemma2:2b", strict=True)))
+    # Where the message alone is too long it is no good to leave out older ones.
+    with pytest.raises(MessageTooLong):
+        await events_of(turn_of(chat, conversation(("user", "word " * 900)), ReplyOptions("gemma2:2b", strict=True)))
     short = turn_of(chat, conversation(*said[:2], ("user", "and?")), ReplyOptions("gemma2:2b", strict=True))
     await events_of(short)
     assert len(engine.requests[-1].messages) == 3
