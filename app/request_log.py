@@ -125,9 +125,11 @@ def row_of(ended: Ended, text_bytes: int = 0) -> RequestRow:
     """What is logged of a reply that has ended.
 
     Args:
-        text_bytes: of what was said, see RequestLog.
+        text_bytes: of what was said, see RequestLog. What no model was found for is not worth its room: whoever is
+            refused may send as much as he likes.
     """
     asker, model, metrics = ended.asker, ended.model, ended.metrics
+    text_bytes = text_bytes if model else 0
     first = metrics.first_token_seconds
     return RequestRow(
         request_id=storable(asker.request_id)[:_LONGEST_ID],
