@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,14 +12,38 @@ from typing import Final
 
 from pydantic import SecretStr
 
-_SHORTEST: Final = 16
-# With fewer signs that differ it is no key but a pattern.
-_FEWEST_SIGNS: Final = 5
+# What is shorter, or has fewer signs that differ, can be guessed.
+_SHORT: Final = 16
+_FEW_SIGNS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,40}")
 # What a header holds as it is.
 _KEY: Final = re.compile(r"[!-~]+")
 _COMMENT: Final = re.compile(r"(?:^|\s)#")
 _PATHS: Final = ("/", "./", "../", "~/")
+
+# Parts of secrets that are in guides and examples, without what is between their words.
+_FROM_GUIDES: Final = (
+    "changeme",
+    "changethis",
+    "replaceme",
+    "replacethis",
+    "yoursecret",
+    "yourkey",
+    "mysecret",
+    "secretkey",
+    "supersecret",
+    "topsecret",
+    "notsecret",
+    "insecure",
+    "placeholder",
+    "password",
+    "default",
+    "example",
+    "chainlit",
+    "apikeyhere",
+    "yourapikey",
+    "myapikey",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +53,24 @@ class Key:
     name: str
     value: SecretStr
 
+    @property
+    def is_weak(self) -> bool:
+        """Whether it can be guessed, or nearly so."""
+        value = self.value.get_secret_value()
+        return len(value) < _SHORT or len(set(value)) < _FEW_SIGNS or is_from_a_guide(value)
 
-def read_keys(setting: str, is_known: Callable[[str], bool]) -> tuple[Key, ...]:
+
+def is_from_a_guide(secret: str) -> bool:
+    """Whether a part of a secret stands in guides and examples."""
+    words = re.sub(r"[\W_]", "", secret.lower())
+    return any(part in words for part in _FROM_GUIDES)
+
+
+def read_keys(setting: str) -> tuple[Key, ...]:
     """The keys that a setting holds: `name:key,key`, or the path of a file that has one in each line.
 
     Args:
         setting: as it was written.
-        is_known: tells keys that stand in guides and examples.
 
     Raises:
         ValueError: it cannot be used. Nothing of the setting is in the text: what it is taken for may be wrong.
@@ -53,7 +88,7 @@ def read_keys(setting: str, is_known: Callable[[str], bool]) -> tuple[Key, ...]:
             raise ValueError("the file that it names is not text") from None
     keys = tuple(_key(number, entry) for number, entry in enumerate(entries, 1))
     for number, key in enumerate(keys, 1):
-        _check(number, key, is_known)
+        _check(number, key)
     if not keys:
         raise ValueError("there is no key in it")
     return keys
@@ -101,15 +136,9 @@ def _key(number: int, entry: str) -> Key:
     return Key(name.strip(), SecretStr(value.strip())) if colon else Key(f"key-{number}", SecretStr(entry))
 
 
-def _check(number: int, key: Key, is_known: Callable[[str], bool]) -> None:
+def _check(number: int, key: Key) -> None:
     value = key.value.get_secret_value()
     if not _NAME.fullmatch(key.name):
         raise ValueError(f"the name of key {number} is none: up to 40 letters, digits and . _ - @ make one")
     if not _KEY.fullmatch(value):
         raise ValueError(f"key {number} holds a sign that no header takes: letters, digits and .-_~+/= do")
-    if len(value) < _SHORTEST:
-        raise ValueError(
-            f"key {number} is too short: at least {_SHORTEST} random characters, as of openssl rand -hex 16"
-        )
-    if len(set(value)) < _FEWEST_SIGNS or is_known(value):
-        raise ValueError(f"key {number} can be guessed: take random characters (openssl rand -hex 16)")

@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.keys import Key, read_keys
+from app.keys import Key, is_from_a_guide, read_keys
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 GUIDE_DIR: Final = ROOT / "models" / "guide"
@@ -177,38 +177,7 @@ LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEB
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
 Auth = Annotated[Literal["off", "password", "oauth", "password,oauth"], BeforeValidator(ways_in)]
 
-# Parts of keys that are in guides and examples, without what is between their words.
-_KNOWN_SECRETS: Final = (
-    "changeme",
-    "changethis",
-    "replaceme",
-    "replacethis",
-    "yoursecret",
-    "yourkey",
-    "mysecret",
-    "secretkey",
-    "supersecret",
-    "topsecret",
-    "notsecret",
-    "insecure",
-    "placeholder",
-    "password",
-    "default",
-    "example",
-    "chainlit",
-    "apikeyhere",
-    "yourapikey",
-    "myapikey",
-    "123456789",
-    "abcdefgh",
-)
 _FEWEST_SIGNS: Final = 8
-
-
-def _is_known(secret: str) -> bool:
-    """Whether a part of it stands in guides and examples."""
-    words = re.sub(r"[\W_]", "", secret.lower())
-    return any(part in words for part in _KNOWN_SECRETS)
 
 
 def _names(*names: str) -> AliasChoices:
@@ -301,7 +270,7 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="Keys that programs have to send: `name:key,name2:key2`, at least 16 random characters each; or "
+        description="Keys that programs have to send: `name:key,name2:key2`; or "
         "the path of a file with one `name:key` a line. Empty: none is wanted.",
     )
     cors_origins: Origins = Field(
@@ -509,7 +478,7 @@ class Settings(BaseSettings):
     def _secret_is_one(self) -> Settings:
         if self.secret_key is not None:
             secret = self.secret_key.get_secret_value()
-            if len(secret.encode()) < 32 or len(set(secret)) < _FEWEST_SIGNS or _is_known(secret):
+            if len(secret.encode()) < 32 or len(set(secret)) < _FEWEST_SIGNS or is_from_a_guide(secret):
                 raise ValueError("SECRET_KEY is not allowed: it takes at least 32 random characters")
         return self
 
@@ -523,7 +492,7 @@ class Settings(BaseSettings):
         if self.api_keys is None:
             return ()
         try:
-            return read_keys(self.api_keys.get_secret_value(), _is_known)
+            return read_keys(self.api_keys.get_secret_value())
         except ValueError as problem:
             raise SettingsError(f"API_KEYS is not allowed: {problem}") from None
 

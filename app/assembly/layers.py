@@ -42,6 +42,9 @@ def add_layers(app: FastAPI, settings: Settings, standing: Standing, tries: Trie
         tries: how often keys may be guessed.
     """
     app.add_middleware(ShallowJson, most=settings.max_json_depth)
+    for key in settings.keys:
+        if key.is_weak:
+            log.warning("AUTH the key %s can be guessed: better take one of openssl rand -hex 16", key.name)
     if settings.guarded:
         app.add_middleware(Guard, keys=Keys(settings.keys), login=settings.login, tries=tries)
     app.add_middleware(TokenCheck, standing=standing)
