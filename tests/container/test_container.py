@@ -218,7 +218,7 @@ def _python(container: Container, code: str) -> str:
 def test_a_pull_that_fails_twice_and_then_works_builds(image: str, tmp_path: Path) -> None:
     flaky = build_ollama(tmp_path, f"{OLLAMA_IMAGE}:flaky", FAKE_PULL_FAILS="2", FAKE_SPEEDUP="100")
     built = build(ROOT, "--target", "models", "--progress", "plain", "--no-cache-filter", "models", ollama=flaky)
-    assert "try 3 of 4" in built.stderr
+    assert "try 3 of 4" in built.stderr, built.stderr
 
 
 def test_a_model_that_nobody_knows_fails_the_build(image: str) -> None:
