@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.assembly.database import database_of, is_missing
-from app.settings import Settings
+from app.settings import Settings, SettingsError, read_settings
 from app.storage.database import FILE, Database
 from app.storage.problems import DatabaseAway, DatabaseRefused, reason
 
@@ -118,6 +119,41 @@ def writing(file: Path | None, *, replace: bool) -> Iterator[TextIO]:
             file.unlink(missing_ok=True)
 
 
-def be_quiet() -> None:
+def write_out(
+    work: Callable[[Settings, TextIO], Coroutine[Any, Any, int]],
+    file: Path | None,
+    *,
+    replace: bool,
+    unit: str,
+    undone: str,
+) -> int:
+    """Do what a command is for that writes a file from the database of the settings.
+
+    Args:
+        work: writes, and returns how many of `unit` it wrote.
+        file, replace: see `writing`.
+        unit: what is counted, for people.
+        undone: what was not done where it fails, for people.
+
+    Returns:
+        The exit code: 0 written, 1 not written, 2 a setting is wrong.
+    """
+    try:
+        settings = read_settings()
+        check_it_is_there(settings)
+        with writing(file, replace=replace) as out:
+            count = asyncio.run(work(settings, out))
+    except BrokenPipeError:
+        _be_quiet()
+        return 1
+    except (*PROBLEMS, SettingsError, KeyboardInterrupt) as problem:
+        words = "stopped" if isinstance(problem, KeyboardInterrupt) else in_one_line(problem)
+        print(f"chainlit-ollama: {undone}: {words}", file=sys.stderr)
+        return 2 if isinstance(problem, SettingsError) else 1
+    print(f"{count} {unit}", file=sys.stderr)
+    return 0
+
+
+def _be_quiet() -> None:
     """Whoever read has enough: Python would complain once more when it closes the terminal's stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

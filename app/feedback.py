@@ -10,16 +10,14 @@ what the visitor wrote.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TextIO
 
-from app.command_line import PROBLEMS, be_quiet, check_it_is_there, in_one_line, moment, opened, writing
-from app.settings import Settings, SettingsError, read_settings
+from app.command_line import moment, opened, write_out
+from app.settings import Settings
 from app.storage.database import Database
 from app.storage.records import Step, Thumb
 from app.storage.thumbs import thumbs_with_steps
@@ -75,11 +73,6 @@ async def write(database: Database, since: str, out: TextIO) -> int:
     return written
 
 
-async def _write(settings: Settings, since: str, out: TextIO) -> int:
-    async with opened(settings) as database:
-        return await write(database, since, out)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 written, 1 not written, 2 an argument or a setting is wrong."""
     parser = argparse.ArgumentParser(
@@ -89,27 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--since", type=moment, metavar="DATE", help="thumbs given since, as 2026-11-01 or 7d")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file, not to the terminal")
     options = parser.parse_args(arguments)
-    try:
-        settings = read_settings()
-        check_it_is_there(settings)
-        with writing(options.output, replace=True) as out:
-            count = asyncio.run(_write(settings, options.since or "", out))
-    except BrokenPipeError:
-        be_quiet()
-        return 1
-    except SettingsError as problem:
-        return _failed(str(problem), 2)
-    except PROBLEMS as problem:
-        return _failed(in_one_line(problem))
-    except KeyboardInterrupt:
-        return _failed("stopped")
-    print(f"{count} lines", file=sys.stderr)
-    return 0
 
+    async def work(settings: Settings, out: TextIO) -> int:
+        async with opened(settings) as database:
+            return await write(database, options.since or "", out)
 
-def _failed(problem: str, code: int = 1) -> int:
-    print(f"chainlit-ollama: no feedback was written: {problem}", file=sys.stderr)
-    return code
+    return write_out(work, options.output, replace=True, unit="lines", undone="no feedback was written")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ Times are in UTC. A text in a CSV that a spreadsheet would take for a formula be
 from __future__ import annotations
 
 import argparse
-import asyncio
 import csv
 import json
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields
@@ -19,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, TextIO, get_args
 
 from app.asker import Source
-from app.command_line import PROBLEMS, Failed, be_quiet, check_it_is_there, in_one_line, moment, opened, writing
-from app.settings import Settings, SettingsError, read_settings
+from app.command_line import Failed, moment, opened, write_out
+from app.settings import Settings
 from app.storage.database import Database
 from app.storage.requests import RequestRow, Requests
 
@@ -113,30 +111,15 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     if options.since and options.until and options.since >= options.until:
         parser.error("--since is not before --until")
-    try:
-        settings = read_settings()
-        check_it_is_there(settings)
-        with writing(options.output, replace=False) as out:
-            count = asyncio.run(_export(settings, options, out))
-            if not count:
-                chosen = options.since or options.until or options.source
-                raise Failed("no such request is in the log" if chosen else "the log of requests is empty")
-    except BrokenPipeError:
-        be_quiet()
-        return 1
-    except SettingsError as problem:
-        return _failed(str(problem), 2)
-    except PROBLEMS as problem:
-        return _failed(in_one_line(problem))
-    except KeyboardInterrupt:
-        return _failed("stopped")
-    print(f"{count} rows", file=sys.stderr)
-    return 0
 
+    async def work(settings: Settings, out: TextIO) -> int:
+        count = await _export(settings, options, out)
+        if not count:
+            chosen = options.since or options.until or options.source
+            raise Failed("no such request is in the log" if chosen else "the log of requests is empty")
+        return count
 
-def _failed(problem: str, code: int = 1) -> int:
-    print(f"chainlit-ollama: nothing was exported: {problem}", file=sys.stderr)
-    return code
+    return write_out(work, options.output, replace=False, unit="rows", undone="nothing was exported")
 
 
 if __name__ == "__main__":

@@ -52,22 +52,28 @@ class BoundedBodies:
             if len(body) > most:
                 await _refuse(most, scope, receive, send)
                 return
-        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+        again = first_then({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
         del body
-
-        async def again() -> Message:
-            nonlocal whole
-            if whole is None:
-                return await receive()
-            message, whole = whole, None
-            return message
-
         await self._app(scope, again, send)
 
     def _bound(self, path: str) -> int:
         if path.startswith(_SIGNING_IN):
             return min(_SIGN_IN, self._most)
         return self._most_of_sockets if path.startswith(_SOCKETS) else self._most
+
+
+def first_then(message: Message, receive: Receive) -> Receive:
+    """What receives a message that was read already, and then what follows."""
+    first: Message | None = message
+
+    async def again() -> Message:
+        nonlocal first
+        if first is None:
+            return await receive()
+        read, first = first, None
+        return read
+
+    return again
 
 
 async def _refuse(most: int, scope: Scope, receive: Receive, send: Send) -> None:

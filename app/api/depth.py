@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.bodies import first_then
 from app.api.problems import Problem
 from app.api.refused import Refused, asked_language
 from app.api.unknown import form_of
@@ -40,21 +41,13 @@ class ShallowJson:
         if scope["type"] != "http" or scope["method"] in _WITHOUT_BODY or not _may_be_json(scope):
             await self._app(scope, receive, send)
             return
-        first: Message | None = await receive()
-        if first is not None and depth(first.get("body", b""), self._most) > self._most:
+        first = await receive()
+        if depth(first.get("body", b""), self._most) > self._most:
             refused = Refused("too_deep", most=self._most)
             sentence = refused.sentence(asked_language(Headers(scope=scope).get("accept-language")))
             await form_of(scope["path"])(Problem(refused.status, refused.code, sentence))(scope, receive, send)
             return
-
-        async def again() -> Message:
-            nonlocal first
-            if first is None:
-                return await receive()
-            message, first = first, None
-            return message
-
-        await self._app(scope, again, send)
+        await self._app(scope, first_then(first, receive), send)
 
 
 def depth(body: bytes, enough: int = 0) -> int:

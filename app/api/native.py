@@ -12,16 +12,17 @@ from app.api import native_schemas as schemas
 from app.api.asking import ApiAsker, In
 from app.api.documented import WORDS, Statuses, statuses
 from app.api.native_form import NativeForm, failure, forwarded, utc
-from app.api.native_requests import BatchRequest, ChatRequest, ForwardRequest
+from app.api.native_requests import AskedOnce, BatchRequest, ChatRequest, ForwardRequest
 from app.api.paths import PREFIX
 from app.api.problems import problem_of
 from app.api.programs import Programs, SentMessage
 from app.api.relay import ClientLeft
 from app.api.sse import Reply, dump
 from app.api.unknown import in_our_form
+from app.asker import Asker
 from app.chat import ReplyOptions
 from app.default_model import DefaultModelFinder
-from app.errors import ChatError
+from app.errors import ChatError, Language
 
 _WORDS: Final = {
     **WORDS,
@@ -70,6 +71,30 @@ def native_routes(
         default = await finder.model()
         return default.id if default else ""
 
+    async def answer(
+        asked: AskedOnce,
+        messages: Callable[[], Sequence[SentMessage]],
+        asker: Asker,
+        language: Language,
+        *,
+        think: bool = False,
+        strict: bool = False,
+        raw: bool = False,
+    ) -> Response:
+        try:
+            asked.check()
+            turn = programs.turn(
+                messages(),
+                model=await model_of(asked.named_model()),
+                generation=asked.generation(defaults, think=think),
+                strict=strict,
+                raw=raw,
+                asker=asker,
+            )
+        except ChatError as problem:
+            return in_our_form(problem_of(problem, language))
+        return Reply(programs, NativeForm(turn, language, asked.text()), stream=bool(asked.stream))
+
     @at_both(
         routes,
         "POST",
@@ -86,18 +111,8 @@ def native_routes(
         `delta` for what the model thinks), and the last one has all fields of the whole answer and `"done": true`.
         An error after the first piece is the last event: `{"status": "error", "detail", "code", "done": true}`.
         """
-        try:
-            asked.check()
-            turn = programs.turn(
-                asked.conversation(),
-                model=await model_of(asked.named_model()),
-                generation=asked.generation(defaults, think=bool(asked.think)),
-                strict=asked.context == "strict",
-                asker=asker,
-            )
-        except ChatError as problem:
-            return in_our_form(problem_of(problem, language))
-        return Reply(programs, NativeForm(turn, language, asked.text()), stream=bool(asked.stream))
+        think, strict = bool(asked.think), asked.context == "strict"
+        return await answer(asked, asked.conversation, asker, language, think=think, strict=strict)
 
     @at_both(
         routes,
@@ -109,18 +124,7 @@ def native_routes(
     )
     async def forward(asked: ForwardRequest, asker: ApiAsker, language: In) -> Response:
         """The text that goes on from a prompt, without the model's chat template. A stream is that of `/api/chat`."""
-        try:
-            asked.check()
-            turn = programs.turn(
-                [SentMessage("user", asked.text())],
-                model=await model_of(asked.named_model()),
-                generation=asked.generation(defaults),
-                raw=True,
-                asker=asker,
-            )
-        except ChatError as problem:
-            return in_our_form(problem_of(problem, language))
-        return Reply(programs, NativeForm(turn, language, asked.text()), stream=bool(asked.stream))
+        return await answer(asked, lambda: [SentMessage("user", asked.text())], asker, language, raw=True)
 
     @at_both(
         routes,

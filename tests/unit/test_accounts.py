@@ -29,6 +29,7 @@ from app.account_errors import (
 from app.account_rules import check_password, identifier_of
 from app.asker import Asker, visitor_hash
 from app.chat import Ended
+from app.engines.base import ModelInfo
 from app.errors import LANGUAGES
 from app.metrics import ReplyMetrics
 from app.passwords import Passwords
@@ -491,7 +492,8 @@ async def test_accounts_are_managed_from_the_command_line(command: Any, database
 def logged(identifier: str) -> RequestRow:
     """A row of the log of requests with what somebody has said."""
     metrics = ReplyMetrics("finished", 1, 0, None, 0, 0, 1, 1, None, 1, False, 1, 2, 4096)
-    return row_of(Ended(Asker("v1", visitor_hash(identifier)), None, "secret", "secret", metrics), 100)
+    model = ModelInfo("ollama", "gemma2:2b")
+    return row_of(Ended(Asker("v1", visitor_hash(identifier)), model, "secret", "secret", metrics), 100)
 
 
 async def test_an_account_that_is_removed_is_gone_from_the_log_of_requests(command: Any, database: Database) -> None:
