@@ -143,10 +143,16 @@ class Page:
         if visit is None:
             visit = Visit(session, self._chat, self._store, self._preferences, self._store_seconds)
             setattr(session, _VISIT, visit)
-            if session.user is not None:
-                kept = await self._store.load_preferences(session.user.identifier)
-                visit.preferences, _ = visit.preferences.changed(kept, visit.language)
+            visit.loading = asyncio.create_task(self._load(visit))
+        # What comes meanwhile, a message or other settings, waits for them too.
+        if visit.loading is not None:
+            await asyncio.shield(visit.loading)
         return visit
+
+    async def _load(self, visit: Visit) -> None:
+        if visit.session.user is not None:
+            kept = await self._store.load_preferences(visit.session.user.identifier)
+            visit.preferences, _ = visit.preferences.changed(kept, visit.language)
 
     async def _starters(self, user: cl.User | None, language: str | None) -> list[Starter]:
         current = self._finder.current.model

@@ -77,6 +77,8 @@ class Visit:
         self.session = session
         self.language: Language = language_of(session.language)
         self.preferences = preferences
+        # Reads what its visitor has set before.
+        self.loading: asyncio.Task[None] | None = None
         self.history = SessionHistory(session.thread_id)
         self._chat = chat
         self._store = store

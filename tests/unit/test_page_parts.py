@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from chainlit.input_widget import Select
+from chainlit.user import User
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.chat import Chat
 from app.engines.base import ModelInfo
+from app.engines.catalog import Catalog
 from app.errors import LANGUAGES
+from app.page.callbacks import Page
+from app.page.forgetful import ForgetfulStore
 from app.page.preferences import AUTOMATIC, Preferences, model_label, widgets
 from app.page.steps import conversation_of
 from app.page.stream import GatheredStream
@@ -150,3 +157,28 @@ def test_every_text_stands_in_both_languages() -> None:
     for guide in (False, True):
         assert len(starters("en", guide=guide)) == len(starters("ru", guide=guide)) == 4
     assert text("ru", "left_window", count=4).endswith("(4).")
+
+
+class SlowStore(ForgetfulStore):
+    """Where what visitors have set is read when the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def load_preferences(self, identifier: str) -> dict[str, Any]:
+        await self.gate.wait()
+        return {"temperature": 0.5}
+
+
+async def test_what_comes_while_a_visitors_settings_are_read_waits_for_them() -> None:
+    store, session = SlowStore(), SimpleNamespace(user=User("ann"), language="en-US", thread_id="t")
+    page = Page(Chat(Catalog([])), None, store, Preferences(), 60)  # type: ignore[arg-type]
+    # The page has been opened, and at once another setting is chosen there.
+    opened, changed = (asyncio.create_task(page._visit(session)) for _ in range(2))  # type: ignore[arg-type]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not changed.done()
+    store.gate.set()
+    visit = await changed
+    assert visit is await opened
+    assert visit.preferences.temperature == 0.5
