@@ -182,11 +182,11 @@ class ReplyView:
 
     async def _in_run(self) -> StepDict:
         """The reply as the page gets it, which gets what is around it first."""
-        run, message = in_run(self._message)
         if not self._run_sent:
             self._run_sent = True
-            await self._emitter.send_step(run)
-        return message
+            await self._emitter.send_step(in_run(self._message)[0])
+        # Only now: meanwhile more may have been written, which the page was told before it had the message.
+        return in_run(self._message)[1]
 
     async def _send_status(self) -> None:
         await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())

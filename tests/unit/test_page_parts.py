@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from chainlit.input_widget import Select
+from chainlit.step import StepDict
 from chainlit.user import User
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from app.errors import LANGUAGES
 from app.page.callbacks import Page
 from app.page.forgetful import ForgetfulStore
 from app.page.preferences import AUTOMATIC, Preferences, model_label, widgets
+from app.page.reply import ReplyView
 from app.page.steps import conversation_of
 from app.page.stream import GatheredStream
 from app.page.texts import language_of, starters, text
@@ -182,3 +184,37 @@ async def test_what_comes_while_a_visitors_settings_are_read_waits_for_them() ->
     visit = await changed
     assert visit is await opened
     assert visit.preferences.temperature == 0.5
+
+
+class SlowPage:
+    """A page that takes its time for what is around a reply; it remembers the steps and pieces that it got."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.texts: list[str] = []
+
+    async def send_step(self, step: StepDict) -> None:
+        if step["type"] == "run":
+            await self.gate.wait()
+        else:
+            self.texts.append(step["output"])
+
+    async def send_token(self, step_id: str, token: str) -> None:
+        if self.texts:  # before it has the message it can show no piece of it
+            self.texts.append(token)
+
+
+async def test_a_page_that_comes_back_in_mid_reply_lacks_no_piece_of_what_came_meanwhile() -> None:
+    before, after = SlowPage(), SlowPage()
+    before.gate.set()
+    turn = SimpleNamespace(answer_id="a", metrics=None, text="", reasoning="")
+    told: Any = {"thread_id": "t", "author": "model", "language": "en", "on_first_text": before.gate.wait}
+    view = ReplyView(before, ForgetfulStore(), turn, **told)  # type: ignore[arg-type]
+    view._message["output"], view._shown = "one ", True
+    coming = asyncio.create_task(view.move_to(after))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await view._send_answer("two ")
+    after.gate.set()
+    await coming
+    await view._send_answer("three")
+    assert "".join(after.texts) == "one two three"
