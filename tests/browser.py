@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from tests.site import CHROMIUM_ARGUMENTS, chromium
@@ -67,6 +67,24 @@ class Chat:
         self.page.locator("#chat-settings").wait_for(timeout=PATIENCE)
 
     def reload(self) -> None:
+        failures: list[str] = []
+
+        def note(request: Request) -> None:
+            failures.append(str(request.failure))
+
+        self.page.on("requestfailed", note)
+        try:
+            self._load_again()
+        except PlaywrightError as problem:
+            # Chromium breaks off what it loads when the machine's network changes, as it does when containers come and
+            # go.
+            if "ERR_NETWORK_CHANGED" not in f"{problem} {failures}":
+                raise
+            self._load_again()
+        finally:
+            self.page.remove_listener("requestfailed", note)
+
+    def _load_again(self) -> None:
         self.page.reload()
         self.page.locator("#chat-input").wait_for(timeout=PATIENCE)
 
