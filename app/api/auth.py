@@ -11,12 +11,12 @@ from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from app.api.paths import LOGIN
 from app.api.refused import Refused
 from app.page.login import origin_of, with_cookie
 from app.page.open_pages import OpenPages
 from app.page.standing import Standing
 from app.page.tokens import token_for, user_for
+from app.paths import LOGIN
 from app.sign_in import SignIn
 from app.storage.accounts import Account, Accounts
 

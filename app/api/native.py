@@ -13,7 +13,6 @@ from app.api.asking import ApiAsker, In
 from app.api.documented import WORDS, Statuses, statuses
 from app.api.native_form import NativeForm, failure, forwarded, utc
 from app.api.native_requests import AskedOnce, BatchRequest, ChatRequest, ForwardRequest
-from app.api.paths import PREFIX
 from app.api.problems import problem_of
 from app.api.programs import Programs, SentMessage
 from app.api.relay import ClientLeft
@@ -23,6 +22,7 @@ from app.asker import Asker
 from app.chat import ReplyOptions
 from app.default_model import DefaultModelFinder
 from app.errors import ChatError, Language
+from app.paths import PREFIX
 
 _WORDS: Final = {
     **WORDS,

@@ -14,11 +14,11 @@ from app import __version__
 from app.api import native_schemas as schemas
 from app.api.native import ASKING, at_both, told
 from app.api.native_form import utc
-from app.api.paths import PREFIX, TAGS
 from app.api.sse import dump
 from app.default_model import DefaultModelFinder
 from app.engines.base import ModelInfo
 from app.engines.catalog import Catalog
+from app.paths import PREFIX, TAGS
 from app.settings import Settings
 from app.stats import DAY, HOUR, Stats
 from app.versions import Versions

@@ -8,8 +8,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from app.account_errors import AccountError, TooManyTries
-from app.api.paths import LOGIN
 from app.errors import LANGUAGES, Language
+from app.paths import LOGIN
 
 # By code: the status, and the sentences.
 _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {

@@ -20,10 +20,10 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from app.api.openai_problems import refusal
-from app.api.paths import is_alias
 from app.api.problems import Problem
 from app.api.refused import PAGE_ROUTES, Refused
 from app.api.refused import refusal as in_the_pages_words
+from app.paths import is_alias
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _CODES: Final = {
