@@ -44,6 +44,11 @@ class ReplyMetrics:
     context_length: int
 
     @property
+    def read_tokens(self) -> int:
+        """Tokens of the prompt; where the engine did not count them, the estimate that the window was made with."""
+        return self.context_used - self.reply_tokens
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Speed of the generation."""
         if self.reply_tokens < 2 or self.generation_seconds <= 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -10,6 +9,7 @@ from fastapi import Depends, Header, Request
 from app.api.problems import language_of
 from app.asker import Asker, Source, visitor_hash
 from app.errors import Language
+from app.storage.texts import new_id
 
 
 def asker_of(request: Request, source: Source) -> Asker:
@@ -23,10 +23,8 @@ def asker_of(request: Request, source: Source) -> Asker:
     state = request.scope.get("state", {})
     identifier = state.get("identifier")
     client = state.get("key") or (visitor_hash(identifier) if identifier else None)
-    request_id = state.get("request_id")
     address = request.client.host if request.client else None
-    asker = Asker(source, client, address=address)
-    return replace(asker, request_id=request_id) if request_id else asker
+    return Asker(source, client, state.get("request_id") or new_id(), address)
 
 
 async def _asker_of_v1(request: Request) -> Asker:

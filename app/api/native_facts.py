@@ -82,9 +82,8 @@ class Known:
 
 
 def shown_settings(settings: Settings) -> dict[str, Any]:
-    """The settings of `SHOWN`, those of them that there are, by their fields."""
-    values = settings.model_dump()
-    return {name: values[name] for name in SHOWN if name in values}
+    """The settings of `SHOWN`, by their fields."""
+    return {name: getattr(settings, name) for name in SHOWN}
 
 
 def fact_routes(known: Known, settings: Settings, *, guards: Sequence[params.Depends] = ()) -> APIRouter:
@@ -122,7 +121,6 @@ def fact_routes(known: Known, settings: Settings, *, guards: Sequence[params.Dep
     async def metadata(request: Request) -> Response:
         """What this server is: versions, default model, limits, endpoints."""
         versions = await known.versions.read()
-        values = shown_settings(settings)
         limits = {
             "max_tokens": settings.max_tokens,
             "context_length": settings.num_ctx,
@@ -130,7 +128,7 @@ def fact_routes(known: Known, settings: Settings, *, guards: Sequence[params.Dep
             "max_body_bytes": settings.max_body_bytes,
             "max_batch": settings.max_batch,
             "max_waiting": settings.max_waiting,
-            "rate_limit": values.get("rate_limit") or None,
+            "rate_limit": settings.rate_limit or None,
         }
         return _json(
             {

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from app.api.openai_forms import finish_reason
 from app.api.problems import problem_of
 from app.api.sse import dump
 from app.api.unknown import in_our_form
@@ -18,8 +19,6 @@ from app.forward import Forwarded
 from app.metrics import ReplyMetrics
 
 _MILLI: Final = 1000
-# A reply that was ended for repeating itself was cut.
-_CUT: Final = ("length", "repetition")
 
 
 def utc(moment: datetime | None = None) -> str:
@@ -79,17 +78,15 @@ def written(
 ) -> dict[str, Any]:
     """What a model wrote, and what it took."""
     first = metrics.first_token_seconds
-    # Where the engine did not count the prompt this is the estimate that the window was made with.
-    prompt_tokens = metrics.context_used - metrics.reply_tokens
     return {
         "status": "success",
         "prompt": prompt,
         "response": text,
         "model": model.id if model else None,
-        "finish_reason": "length" if reason in _CUT else "stop",
-        "prompt_tokens": prompt_tokens,
+        "finish_reason": finish_reason(reason),
+        "prompt_tokens": metrics.read_tokens,
         "response_tokens": metrics.reply_tokens,
-        "total_tokens": prompt_tokens + metrics.reply_tokens,
+        "total_tokens": metrics.context_used,
         "generation_time_ms": _milli(metrics.total_seconds),
         "time_to_first_token_ms": None if first is None else _milli(first),
     }

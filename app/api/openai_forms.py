@@ -59,8 +59,7 @@ def counts(turn: ChatTurn) -> tuple[int, int, int]:
 
 def counted(metrics: ReplyMetrics) -> tuple[int, int, int]:
     """The same, of what a reply took."""
-    prompt = metrics.context_used - metrics.reply_tokens if metrics.prompt_tokens is None else metrics.prompt_tokens
-    return prompt, metrics.reply_tokens, metrics.cached_tokens or 0
+    return metrics.read_tokens, metrics.reply_tokens, metrics.cached_tokens or 0
 
 
 def usage(turn: ChatTurn) -> dict[str, Any]:
