@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.engines.ollama import OllamaEngine
+from app.settings import Settings, variable_names
 from app.storage.database import Database
 from tests.postgres import Postgres
 
@@ -27,6 +28,15 @@ async def connect() -> AsyncIterator[Connect]:
             return engine
 
         yield make
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of ours is set, in the environment or by a file."""
+    monkeypatch.chdir(tmp_path)
+    for field in Settings.model_fields:
+        for name in variable_names(field):
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

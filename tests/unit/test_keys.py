@@ -8,17 +8,12 @@ import pytest
 from pydantic import SecretStr
 
 from app.keys import Key, Keys
-from app.settings import Settings, SettingsError, read_settings, variable_names
+from app.settings import SettingsError, read_settings
 
 ONE, TWO = "0f1e2d3c4b5a6978", "Zk3-q8_wLr2yTn6xVb0pHs4d"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for field in Settings.model_fields:
-        for name in variable_names(field):
-            monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 def keys_of(monkeypatch: pytest.MonkeyPatch, value: str) -> list[tuple[str, str]]:

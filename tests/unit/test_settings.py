@@ -10,13 +10,7 @@ import pytest
 from app.settings import ROOT, Settings, SettingsError, read_settings, settings_or_exit, variable_names
 from scripts.settings_table import SAME, other_names, table
 
-
-@pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for field in Settings.model_fields:
-        for name in variable_names(field):
-            monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 @pytest.mark.parametrize("file", [False, True])
