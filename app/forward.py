@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from app.asker import Asker
-from app.chat import Chat, Ended, ReplyOptions
+from app.chat import Chat
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
 from app.errors import Busy, ChatError, NoModel, Stopping, TooManyRequests
 from app.history import SessionHistory, StoredMessage
 from app.metrics import ReplyMetrics
+from app.prompting import ReplyOptions
+from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Final
 
-from app.chat import Ended
 from app.request_log import row_of
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow
+from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

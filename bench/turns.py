@@ -7,9 +7,10 @@ import time
 from statistics import median
 from typing import Final
 
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.engines.catalog import Catalog
 from app.history import SessionHistory, StoredMessage
+from app.prompting import ReplyOptions
 from bench.figures import Figure
 from tests.fakes.engine import ScriptedEngine
 

@@ -19,10 +19,10 @@ from app.api.relay import ClientLeft
 from app.api.sse import Reply, dump
 from app.api.unknown import in_our_form
 from app.asker import Asker
-from app.chat import ReplyOptions
 from app.default_model import DefaultModelFinder
 from app.errors import ChatError, Language
 from app.paths import PREFIX
+from app.prompting import ReplyOptions
 
 _WORDS: Final = {
     **WORDS,

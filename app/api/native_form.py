@@ -12,11 +12,11 @@ from app.api.openai_forms import finish_reason
 from app.api.problems import problem_of
 from app.api.sse import dump
 from app.api.unknown import in_our_form
-from app.chat import ChatTurn, Event
 from app.engines.base import Delta, FinishReason, ModelInfo
 from app.errors import ChatError, Language
 from app.forward import Forwarded
 from app.metrics import ReplyMetrics
+from app.turn import ChatTurn, Event
 
 _MILLI: Final = 1000
 

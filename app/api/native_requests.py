@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 
 from app.api.openai_fields import StopText
 from app.api.programs import Defaults, SentMessage
-from app.chat import readable
 from app.engines.base import GenerationOptions, Role
 from app.errors import NotSent, NotTaken, TooManyPrompts, TwoValues
+from app.turn import readable
 
 _T = TypeVar("_T")
 _LONGEST_NAME: Final = 500

@@ -25,9 +25,10 @@ from app.api.problems import problem_of
 from app.api.programs import Programs, SentMessage
 from app.api.relay import ClientLeft, while_there
 from app.api.sse import Form, Reply, dump
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.engines.base import Embeddings, ModelInfo
 from app.errors import ChatError, NotTaken
+from app.prompting import ReplyOptions
 
 _ASKING: Final = (401, 403, 404, 429, 500, 502, 503, 504)
 _GENERATING: Final = tuple(WORDS)

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.chat import readable
 from app.errors import NotTaken
+from app.turn import readable
 
 # Fields of OpenAI's that change nothing here: they serve its own bookkeeping, caching and billing.
 IGNORED: Final = frozenset(

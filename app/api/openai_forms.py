@@ -16,10 +16,10 @@ from starlette.responses import Response
 from app.api.openai_problems import error_body, refusal
 from app.api.problems import Problem, problem_of
 from app.api.sse import dump
-from app.chat import ChatTurn, Event
 from app.engines.base import Delta, FinishReason, ModelInfo, ToolCall, ToolCalls
 from app.errors import ChatError, Language
 from app.metrics import ReplyMetrics
+from app.turn import ChatTurn, Event
 
 _DONE: Final = b"data: [DONE]\n\n"
 # Stands where the text of a token goes.

@@ -22,9 +22,9 @@ from app.api.openai_fields import (
     text_of,
 )
 from app.api.programs import Defaults, SentMessage
-from app.chat import readable
 from app.engines.base import GenerationOptions, JsonFormat, Role, ToolCall
 from app.errors import NotTaken, TooManyPrompts
+from app.turn import readable
 
 ROLES: Final[Mapping[str, Role]] = {
     "system": "system",

@@ -15,9 +15,9 @@ from app.api.openai_responses import ResponseRequest
 from app.api.problems import problem_of
 from app.api.programs import Defaults
 from app.api.sse import dump
-from app.chat import ChatTurn, Event
 from app.engines.base import Delta, ToolCall, ToolCalls
 from app.errors import ChatError, Language
+from app.turn import ChatTurn, Event
 
 _Json = dict[str, Any]
 

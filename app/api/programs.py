@@ -14,11 +14,13 @@ from starlette.types import Receive
 
 from app.api.relay import Relay, while_there
 from app.asker import Asker
-from app.chat import Chat, ChatTurn, ReplyOptions, readable
+from app.chat import Chat
 from app.engines.base import GenerationOptions, Role, ToolCall
 from app.errors import EmptyMessage, MessageTooLarge, Stopping
 from app.forward import Forwarded, forward_many
 from app.history import SessionHistory, StoredMessage, turns_of
+from app.prompting import ReplyOptions
+from app.turn import ChatTurn, readable
 
 log = logging.getLogger(__name__)
 

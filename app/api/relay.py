@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from app.chat import ChatTurn, Event
 from app.errors import ChatError, Stopping
+from app.turn import ChatTurn, Event
 
 log = logging.getLogger(__name__)
 

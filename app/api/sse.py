@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.programs import Programs
 from app.api.relay import ClientLeft, watching
-from app.chat import ChatTurn, Event, Waiting
 from app.engines.base import Loading, Reading
 from app.errors import ChatError
+from app.turn import ChatTurn, Event, Waiting
 
 # How long a stream's status is held back, so that a refusal has its own: an engine refuses within that time, and hardly
 # a client gives up. Then it is 200, and what goes wrong later is an event.

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.assembly.kept import Kept
-from app.chat import Chat, Ended
+from app.chat import Chat
 from app.request_log import RequestLog
 from app.settings import Settings
 from app.stats import Stats
 from app.storage.requests import Requests
+from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

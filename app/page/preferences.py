@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from chainlit.input_widget import InputWidget, Select, Slider, Switch, TextInput
 
-from app.chat import ReplyOptions, readable
 from app.engines.base import GenerationOptions, ModelInfo
 from app.errors import Language
 from app.page.texts import text
+from app.prompting import ReplyOptions
+from app.turn import readable
 
 AUTOMATIC: Final = "auto"
 SYSTEM_PROMPT_LIMIT: Final = 8000

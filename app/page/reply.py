@@ -13,13 +13,13 @@ from chainlit.emitter import BaseChainlitEmitter
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
-from app.chat import ChatTurn, Event, Waiting
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
 from app.page.steps import answer_step, in_run, is_notice, new_id, reasoning_step
 from app.page.stream import GatheredStream
 from app.page.texts import text
 from app.transcript import LEFT_OUT, MODEL, NOTICE, QUESTION, TOKENS
+from app.turn import ChatTurn, Event, Waiting
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from chainlit.step import StepDict
 from chainlit.types import ThreadDict
 
 from app.asker import Asker, visitor_hash
-from app.chat import Chat, ChatTurn
+from app.chat import Chat
 from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
@@ -28,6 +28,7 @@ from app.request_ids import REQUEST_ID
 from app.storage.problems import DatabaseAway
 from app.storage.unsaved import Fate, Unsaved
 from app.transcript import ANSWER_TYPE, SETTINGS
+from app.turn import ChatTurn
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0

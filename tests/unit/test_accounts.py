@@ -28,7 +28,6 @@ from app.account_errors import (
 )
 from app.account_rules import check_password, identifier_of
 from app.asker import Asker, visitor_hash
-from app.chat import Ended
 from app.engines.base import ModelInfo
 from app.errors import LANGUAGES
 from app.metrics import ReplyMetrics
@@ -43,6 +42,7 @@ from app.storage.texts import new_id
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tries import Tries
+from app.turn import Ended
 
 GOOD = "green horse staple 7"
 OTHER = "blue horse staple 88"

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from app.chat import Chat, ChatTurn, Event, Finished, ReplyOptions, Waiting, readable
+from app.chat import Chat
 from app.engines.base import ChatMessage, Delta, GenerationOptions, JsonFormat, Reading, ToolCall, ToolCalls
 from app.engines.catalog import Catalog
 from app.errors import (
@@ -24,6 +24,8 @@ from app.errors import (
     Unsupported,
 )
 from app.history import SessionHistory, StoredMessage, Turn, turns_of
+from app.prompting import ReplyOptions
+from app.turn import ChatTurn, Event, Finished, Waiting, readable
 from tests.fakes.engine import ScriptedEngine
 
 UNREACHABLE = EngineUnreachable(engine="Ollama", url="http://localhost:11434")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from app.asker import Asker
-from app.chat import Chat, Ended, ReplyOptions
+from app.chat import Chat
 from app.engines.base import Completion, CompletionRequest, Done, GenerationOptions, Usage
 from app.engines.catalog import Catalog
 from app.engines.local import LocalEngine
@@ -28,7 +28,9 @@ from app.errors import (
     Unsupported,
 )
 from app.forward import forward_many
+from app.prompting import ReplyOptions
 from app.settings import GUIDE_DIR
+from app.turn import Ended
 from tests.fakes.engine import ScriptedEngine
 
 BROKEN: Final = EngineFailed(engine="Ollama", detail="broken on purpose")

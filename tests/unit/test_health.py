@@ -12,13 +12,14 @@ from fastapi import FastAPI
 
 from app.api import health as probes
 from app.api.health import health_routes
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import ModelInfo
 from app.engines.catalog import Catalog
 from app.engines.ollama import OllamaEngine
 from app.errors import EngineUnreachable
 from app.history import SessionHistory, StoredMessage
+from app.prompting import ReplyOptions
 from app.storage.database import Database
 from app.storage.problems import DatabaseAway
 from tests.fakes.engine import ScriptedEngine

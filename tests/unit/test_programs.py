@@ -11,10 +11,11 @@ from app.api.problems import language_of, problem_of
 from app.api.programs import Defaults, Programs, SentMessage, Sizes
 from app.api.relay import ClientLeft, Relay, while_there
 from app.asker import Asker
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.engines.base import Delta, GenerationOptions
 from app.engines.catalog import Catalog
 from app.errors import Busy, EmptyMessage, EngineUnreachable, MessageTooLarge, Stopping, Unsupported
+from app.prompting import ReplyOptions
 from tests.fakes.engine import ScriptedEngine
 
 MODEL = "ollama/gemma2:2b"

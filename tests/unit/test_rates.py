@@ -12,11 +12,12 @@ from pydantic import SecretStr
 from app.account_errors import TooManyTries
 from app.api.problems import problem_of
 from app.asker import Asker
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.engines.catalog import Catalog
 from app.errors import ChatError, TooManyFromNetwork, TooManyRequests
 from app.forward import forward_many
 from app.history import SessionHistory, StoredMessage
+from app.prompting import ReplyOptions
 from app.rates import Rates
 from app.tries import Tries
 from app.windows import Windows, WindowsUnusable

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from app.asker import Asker, visitor_hash
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.engines.catalog import Catalog
 from app.errors import ChatError, StreamCut
 from app.history import SessionHistory, StoredMessage
+from app.prompting import ReplyOptions
 from app.request_log import CUT, RequestLog, cut
 from app.storage.database import Database
 from app.storage.problems import DatabaseAway

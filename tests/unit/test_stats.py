@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from app.asker import Asker
-from app.chat import Chat, ReplyOptions
+from app.chat import Chat
 from app.engines.catalog import Catalog
 from app.errors import ChatError
 from app.history import SessionHistory, StoredMessage
+from app.prompting import ReplyOptions
 from app.stats import DAY, HOUR, Spread, Stats
 from app.storage.problems import DatabaseAway
 from app.storage.requests import RequestRow

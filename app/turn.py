@@ -1,0 +1,363 @@
+"""One turn: from the question to its reply, whatever happens on the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from app.asker import Asker
+from app.engines.base import (
+    Delta,
+    Done,
+    Engine,
+    FinishReason,
+    Loading,
+    ModelInfo,
+    Reading,
+    ToolCall,
+    ToolCalls,
+    Usage,
+)
+from app.errors import (
+    ChatError,
+    EmptyMessage,
+    EngineError,
+    InputError,
+    NoModel,
+    PromptTooLong,
+    Stopping,
+    TooManyRequests,
+)
+from app.history import Prompt, SessionHistory, StoredMessage, Turn
+from app.metrics import Outcome, ReplyMetrics
+from app.prompting import Asked, ReplyOptions
+
+if TYPE_CHECKING:
+    from app.chat import Chat
+
+log = logging.getLogger(__name__)
+
+# How often a window is cut again after the engine has named the exact size of a prompt that was too long.
+_CUTS: Final = 3
+
+
+def readable(text: str) -> str:
+    """`text` without what no engine and no database takes: NUL goes, a lone surrogate becomes U+FFFD."""
+    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The queue: `ahead` people are served or wait before this one."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The reply is complete; the turn holds it."""
+
+    finish_reason: FinishReason
+
+
+Event = Waiting | Loading | Reading | Delta | ToolCalls | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A reply that has ended, whichever way: what the log and the figures are made of.
+
+    Attributes:
+        asker: who asked.
+        model: that answered; None: it never came to one.
+        question, answer: what was said.
+        left_out: turns of the conversation that the model no longer read.
+        error: why it failed, if it did.
+    """
+
+    asker: Asker
+    model: ModelInfo | None
+    question: str
+    answer: str
+    metrics: ReplyMetrics
+    left_out: int = 0
+    error: ChatError | None = None
+
+
+class ChatTurn:
+    """One question on its way to its reply. Iterate over `events()` once; what came stays here, however it ends.
+
+    Attributes:
+        options: what was chosen for it.
+        question: as it stands in the history.
+        answer: what was written, as it stands in the history; None while nothing is, and when nothing came.
+        model: which model answers; None until it is known.
+        fallback_from: the model that was asked first and failed, when FALLBACK_MODEL answers in its place.
+        text, reasoning: what has come so far.
+        tool_calls: functions that the model asked for.
+        left_out: turns of the conversation that the model no longer reads; `left_out_messages`: messages of them.
+        newly_left_out: whether this turn is the first without some of them.
+        error: why the turn failed, if it did.
+        metrics: set when the turn has ended, whichever way.
+        counted: messages whose exact size became known in this turn, to be stored with them.
+        asker: who asked.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        history: SessionHistory,
+        question: StoredMessage,
+        answer_id: str,
+        options: ReplyOptions,
+        asker: Asker,
+    ) -> None:
+        self._chat = chat
+        self._history = history
+        self.options = options
+        self.asker = asker
+        self.question = question
+        self.answer_id = answer_id
+        self.answer: StoredMessage | None = None
+        self.model: ModelInfo | None = None
+        self.fallback_from: ModelInfo | None = None
+        self.text = ""
+        self.reasoning = ""
+        self.tool_calls: tuple[ToolCall, ...] = ()
+        self.left_out = 0
+        self.left_out_messages = 0
+        self.newly_left_out = False
+        self.finish_reason: FinishReason | None = None
+        self.error: ChatError | None = None
+        self.metrics: ReplyMetrics | None = None
+        self.counted: dict[str, StoredMessage] = {}
+        self._began = chat.clock()
+        self._admitted: float | None = None
+        self._first: float | None = None
+        self._deltas = 0
+        self._prompt: Prompt | None = None
+        self._usage: Usage | None = None
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """The turn's events, `Finished` last.
+
+        Closing the generator, or cancelling the task that reads it, ends the engine's work; what was written stays in
+        `text` and in the history.
+
+        Raises:
+            ChatError: it failed; what had come is kept the same way.
+        """
+        outcome: Outcome = "stopped"
+        replaced: Sequence[Turn] = ()
+        seen_left_out = self._history.seen_left_out
+        try:
+            self._check_text()
+            if self._history.last is None or self._history.last.question is not self.question:
+                replaced = self._history.ask(self.question)
+            self._chat.check_size(self.question.text)
+            async with aclosing(self._answer()) as events:
+                async for event in events:
+                    yield event
+            outcome = "finished"
+        except ChatError as problem:
+            self.error = problem
+            outcome = "failed"
+            if self.refused and replaced:
+                self._history.take_back(replaced)
+                self._history.seen_left_out = seen_left_out
+            raise
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self._close(outcome)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the message itself, or that it comes so soon, is why there is no reply. An edit that is refused has
+        changed nothing."""
+        return isinstance(self.error, InputError | PromptTooLong | TooManyRequests)
+
+    def _check_text(self) -> None:
+        self.question.text = readable(self.question.text)
+        if not self.question.counted.strip():
+            raise EmptyMessage
+
+    async def _answer(self) -> AsyncGenerator[Event, None]:
+        self._check_open()
+        await self._chat.rates.count(self.asker)
+        if not self.options.model:
+            raise NoModel
+        try:
+            self.model = await self._chat.catalog.find(self.options.model)
+            async with aclosing(self._from(self.model)) as events:
+                async for event in events:
+                    yield event
+        except EngineError as problem:
+            fallback = await self._fallback(problem)
+            if fallback is None:
+                raise
+            log.warning("CHAT %s failed (%s), %s answers in its place", self._asked, problem.code, fallback.id)
+            engine, _, name = self._asked.rpartition("/")
+            self.fallback_from, self.model = self.model or ModelInfo(engine, name), fallback
+            async with aclosing(self._from(fallback)) as events:
+                async for event in events:
+                    yield event
+
+    def _check_open(self) -> None:
+        if self._chat.stopping:
+            raise Stopping
+
+    async def _fallback(self, problem: EngineError) -> ModelInfo | None:
+        """The model to ask instead, if nothing has come yet and one is set."""
+        if not self._chat.fallback_model or self._deltas or isinstance(problem, PromptTooLong):
+            return None
+        try:
+            model = await self._chat.catalog.find(self._chat.fallback_model)
+        except ChatError as missing:
+            log.warning("CHAT FALLBACK_MODEL: %s", missing)
+            return None
+        return None if model.id == self._asked else model
+
+    @property
+    def _asked(self) -> str:
+        return self.model.id if self.model else self.options.model
+
+    async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
+        engine = self._chat.catalog.engine_of(model)
+        self._chat.check_features(engine, model, self.options)
+        # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
+        asked = await self._request(engine, model)
+        ticket = self._chat.queue_of(engine).join(self.asker.who)
+        try:
+            async with aclosing(ticket.wait()) as places:
+                async for ahead in places:
+                    yield Waiting(ahead)
+            self._check_open()
+            self._admitted = self._chat.clock()
+            async with aclosing(self._complete(engine, model, asked)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            ticket.leave()
+
+    async def _complete(self, engine: Engine, model: ModelInfo, asked: Asked) -> AsyncGenerator[Event, None]:
+        """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
+        for attempt in range(_CUTS):
+            if attempt:
+                asked = await self._request(engine, model)
+            try:
+                async with aclosing(engine.complete(asked.request)) as events:
+                    async for event in events:
+                        if isinstance(event, Delta):
+                            self._add(event)
+                        if isinstance(event, ToolCalls):
+                            self._call(event)
+                        if isinstance(event, Done):
+                            self._done(asked, model, event)
+                            yield Finished(event.finish_reason)
+                        else:
+                            yield event
+                return
+            except PromptTooLong as problem:
+                self._learn(asked, model, problem.tokens)
+                if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
+                    raise
+                log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
+
+    async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
+        asked = await self._chat.prompting.request(engine, model, self._history, self.options)
+        self._prompt = asked.prompt
+        first = asked.prompt.window.first
+        self.left_out_messages = asked.prompt.left_out
+        self.newly_left_out = self.newly_left_out or first > self._history.seen_left_out
+        self.left_out = self._history.seen_left_out = first
+        return asked
+
+    def _add(self, delta: Delta) -> None:
+        self._come()
+        if delta.kind == "reasoning":
+            self.reasoning += delta.text
+        else:
+            self.text += delta.text
+
+    def _call(self, asked: ToolCalls) -> None:
+        self._come()
+        self.tool_calls += asked.calls
+
+    def _come(self) -> None:
+        """Something has come from the model."""
+        if self._first is None:
+            self._first = self._chat.clock()
+        self._deltas += 1
+
+    def _done(self, asked: Asked, model: ModelInfo, done: Done) -> None:
+        self._usage = done.usage
+        self.finish_reason = done.finish_reason
+        self._chat.speeds.observe(model.id, done.usage)
+        if done.usage.prompt_tokens:
+            self._learn(asked, model, done.usage.prompt_tokens)
+
+    def _learn(self, asked: Asked, model: ModelInfo, exact: int) -> None:
+        for message, tokens in self._history.learn(asked.prompt, model.id, exact, asked.estimate):
+            self._chat.estimator.learn(model.id, message.text, tokens)
+            self.counted[message.id] = message
+
+    def _close(self, outcome: Outcome) -> None:
+        """What was written becomes the answer in the history, however the turn ended; metrics and log."""
+        usage = self._usage
+        # A name that nobody knows is a program's own text.
+        model_id = self.model.id if self.model else "-"
+        tokens: dict[str, int] = {}
+        # With reasoning or calls in it, the engine's count says nothing about the answer alone.
+        if usage and usage.reply_tokens and not self.reasoning and not self.tool_calls:
+            tokens[model_id] = usage.reply_tokens
+        if self.text:
+            self.answer = StoredMessage(self.answer_id, readable(self.text), tokens, "assistant")
+            self._history.answer(self.question.id, self.answer)
+        self.metrics = self._measure(outcome)
+        self._chat.on_end(
+            Ended(self.asker, self.model, self.question.text, self.text, self.metrics, self.left_out, self.error)
+        )
+        code = f" {self.error.code}" if self.error else ""
+        log.info("CHAT %s %s%s %s", model_id, outcome, code, _summary(self.metrics))
+
+    def _measure(self, outcome: Outcome) -> ReplyMetrics:
+        now = self._chat.clock()
+        admitted = self._admitted or now
+        usage = self._usage
+        counted = usage.reply_tokens if usage else None
+        # Engines send a piece of text for each token, as good as always.
+        reply = self._deltas if counted is None else counted
+        prompt = usage.prompt_tokens if usage else None
+        sent = self._prompt.window.tokens if self._prompt else 0
+        model = self.model
+        return ReplyMetrics(
+            outcome=outcome,
+            total_seconds=now - self._began,
+            queue_seconds=admitted - self._began,
+            first_token_seconds=None if self._first is None else self._first - self._began,
+            load_seconds=usage.load_seconds if usage else 0.0,
+            prompt_seconds=usage.prompt_seconds if usage else (self._first or now) - admitted,
+            generation_seconds=usage.generation_seconds if usage else now - (self._first or now),
+            prompt_tokens=prompt,
+            cached_tokens=usage.cached_tokens if usage else None,
+            reply_tokens=reply,
+            estimated=counted is None,
+            characters=len(self.text),
+            context_used=(sent if prompt is None else prompt) + reply,
+            context_length=self._chat.catalog.context_length(model) if model else 0,
+        )
+
+
+def _summary(metrics: ReplyMetrics) -> str:
+    first, speed = metrics.first_token_seconds, metrics.tokens_per_second
+    return (
+        f"{metrics.total_seconds:.2f} s, waited {metrics.queue_seconds:.2f} s, "
+        f"first token {'-' if first is None else f'{first:.2f} s'}, prompt {metrics.prompt_tokens or '-'}, "
+        f"reply {metrics.reply_tokens} tokens, {'-' if speed is None else f'{speed:.1f}'} tok/s, "
+        f"context {metrics.context_used}/{metrics.context_length}"
+    )
