@@ -20,6 +20,7 @@ from app.prompting import Prompting, ReplyOptions
 from app.rates import Rates
 from app.tokens import TokenEstimator
 from app.turn import ChatTurn, Ended, readable
+from app.warmth import Warmth
 
 
 class Chat:
@@ -69,6 +70,7 @@ class Chat:
         self._slots = slots
         self._max_waiting = max_waiting
         self._queues: dict[str, Queue] = {}
+        self._warmth: dict[str, Warmth] = {}
         self.stopping = False
 
     def turn(
@@ -174,3 +176,7 @@ class Chat:
         if engine.name not in self._queues:
             self._queues[engine.name] = Queue(self._slots or engine.slots, self._max_waiting)
         return self._queues[engine.name]
+
+    def warmth_of(self, engine: Engine) -> Warmth:
+        """What an engine is believed to hold ready."""
+        return self._warmth.setdefault(engine.name, Warmth(self.queue_of(engine).slots))

@@ -327,6 +327,18 @@ class Settings(BaseSettings):
     model_memory: int = Field(
         0, ge=0, description="MiB that Ollama may use for a model; one that needs more is refused. 0: not checked."
     )
+    llama_arg_cache_ram: int = Field(
+        8192,
+        ge=-1,
+        description="MiB in which Ollama's llama-server keeps conversations that others have taken the slot from; "
+        "-1: any number. In the container it is found out from the memory.",
+    )
+    llama_arg_cache_reuse: int = Field(
+        0,
+        ge=0,
+        description="Smallest piece, in tokens, that llama-server moves and does not read again; 0: it moves none. "
+        "32 in the container.",
+    )
     keep_alive: str = Field(
         "-1",
         min_length=1,

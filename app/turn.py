@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.asker import Asker
 from app.engines.base import (
+    CachingEngine,
     Delta,
     Done,
     Engine,
@@ -34,6 +35,7 @@ from app.errors import (
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
 from app.metrics import Outcome, ReplyMetrics
 from app.prompting import Asked, ReplyOptions
+from app.warmth import Held
 
 if TYPE_CHECKING:
     from app.chat import Chat
@@ -252,12 +254,17 @@ class ChatTurn:
             try:
                 async with aclosing(engine.complete(asked.request)) as events:
                     async for event in events:
+                        if self._first is None and isinstance(event, Delta | ToolCalls):
+                            self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
                             self._add(event)
                         if isinstance(event, ToolCalls):
                             self._call(event)
                         if isinstance(event, Done):
                             self._done(asked, model, event)
+                            usage = event.usage
+                            read = usage.prompt_tokens or asked.prompt.window.tokens
+                            self._hold(engine, model, asked, read + (usage.reply_tokens or 0))
                             yield Finished(event.finish_reason)
                         else:
                             yield event
@@ -267,6 +274,12 @@ class ChatTurn:
                 if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
+
+    def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
+        """The engine has read the prompt, and written as much as makes it `tokens` together."""
+        room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
+        held = Held(tokens, asked.prompt.window.first)
+        self._chat.warmth_of(engine).used(model.id, self._history.conversation, held, room)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
         asked = await self._chat.prompting.request(engine, model, self._history, self.options)

@@ -71,6 +71,8 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         speeds=speeds,
         slots=settings.slots or 1,
         memory=settings.model_memory,
+        cache_mib=settings.llama_arg_cache_ram,
+        moves_cache=settings.llama_arg_cache_reuse > 0,
     )
     engines: list[Engine] = [ollama]
     if settings.vllm_url:

@@ -343,6 +343,23 @@ class BatchEngine(Engine, Protocol):
 
 
 @runtime_checkable
+class CachingEngine(Engine, Protocol):
+    """An engine of which is known how much it keeps of what it has read: Ollama and llama.cpp.
+
+    Attributes:
+        moves_cache: what stays of a conversation whose beginning was cut is moved, not read again, as long as the
+            conversation is in its slot (llama-server's cache_reuse).
+    """
+
+    @property
+    def moves_cache(self) -> bool: ...
+
+    def cache_room(self, model: str) -> int | None:
+        """Tokens of conversations that it keeps ready beside those in its slots; None: plenty, or not known."""
+        ...
+
+
+@runtime_checkable
 class VersionedEngine(Engine, Protocol):
     """An engine that tells its version."""
 

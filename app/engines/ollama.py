@@ -17,7 +17,7 @@ import httpx
 
 from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature, Loading, ModelInfo, Progress, Reading
 from app.engines.ollama_errors import LABEL
-from app.engines.ollama_fit import check_fit
+from app.engines.ollama_fit import check_fit, kv_bytes
 from app.engines.ollama_http import OllamaHttp
 from app.engines.ollama_memory import Load, Memory, parts_of
 from app.engines.ollama_protocol import (
@@ -34,6 +34,7 @@ from app.engines.ollama_reply import ReplyReader
 from app.engines.ollama_request import Body, asked_of, sampling_of
 from app.engines.speeds import SpeedBook
 from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut, Unsupported
+from app.sizing import KV_BYTES, MIB
 
 # What is only good to know before a reply must not keep it waiting. In seconds.
 _ASIDE_SECONDS: Final = 1.0
@@ -55,6 +56,8 @@ class OllamaEngine:
         speeds: what is known of the models' speeds.
         slots: replies that it works on at once (OLLAMA_NUM_PARALLEL).
         memory: MiB that a model's process may take; a model that needs more is refused. 0: not known.
+        cache_mib: MiB of its prompt cache (LLAMA_ARG_CACHE_RAM); a negative number: without bound.
+        moves_cache: see `CachingEngine` (LLAMA_ARG_CACHE_REUSE).
         client: used in place of its own, and closed with the engine.
         clock: seconds, monotonic.
     """
@@ -79,6 +82,8 @@ class OllamaEngine:
         speeds: SpeedBook | None = None,
         slots: int = 1,
         memory: int = 0,
+        cache_mib: int = -1,
+        moves_cache: bool = False,
         client: httpx.AsyncClient | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,6 +100,10 @@ class OllamaEngine:
         self._clock = clock
         self._memory = Memory(clock)
         self._memory_limit = memory
+        self._cache_mib = cache_mib
+        self.moves_cache = moves_cache
+        # Bytes of key-value cache for each token, by model, where Ollama was asked.
+        self._kv_bytes: dict[str, int] = {}
         self._known: dict[str, ModelInfo] = {}
         self._own_stops: dict[str, tuple[str, ...]] = {}
 
@@ -120,6 +129,12 @@ class OllamaEngine:
             self._own_stops.clear()
         self._known = {model.name: model for model in models}
         return models
+
+    def cache_room(self, model: str) -> int | None:
+        """See `CachingEngine.cache_room`. Of a model that was not asked about, gemma2:2b's size is taken."""
+        if self._cache_mib < 0:
+            return None
+        return self._cache_mib * MIB // self._kv_bytes.get(model, KV_BYTES)
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """None: Ollama has no endpoint that counts."""
@@ -301,9 +316,11 @@ class OllamaEngine:
 
     async def _show(self, model: str) -> Show:
         body = {"model": model}
-        return answer(
+        show = answer(
             Show, await self._http.ask("POST", "/api/show", limit=self._models_timeout, model=model, body=body)
         )
+        self._kv_bytes[model] = kv_bytes(show.model_info)
+        return show
 
     async def _in_memory(self, load: Load) -> bool | None:
         """Whether a chat can begin at once; None: not known, so it may have to load first."""
