@@ -26,8 +26,8 @@ from app.assembly.answering import answering
 from app.assembly.counting import counting
 from app.assembly.kept import Kept
 from app.assembly.layers import add_layers, add_refusals
+from app.assembly.measuring import measure_http, measure_server
 from app.default_model import OLLAMA, VLLM
-from app.metrics import watch_storage
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
@@ -60,16 +60,9 @@ def create_app(settings: Settings) -> FastAPI:
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
     if kept is not None and settings.history:
         store = kept.data_layer()
-    counted = counting(settings, chat, kept)
-    unsaved = store.unsaved
     registry = CollectorRegistry()
-    if unsaved is not None:
-        watch_storage(
-            registry,
-            unsaved=lambda: unsaved.waiting,
-            lost=lambda: store.failed_writes,
-            up=lambda: unsaved.away_since is None,
-        )
+    counted = counting(settings, chat, kept, registry)
+    unsaved = store.unsaved
     preferences = Preferences(
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
@@ -79,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
     pages = OpenPages(chainlit_server.sio, standing, page.end)
+    measure_server(registry, answers, store, open_pages=lambda: pages.count)
     if kept is not None and settings.login:
         allowed = settings.oauth_names if settings.oauth else None
         by_sign_in(kept.accounts, pages, password=settings.passwords, allowed=allowed, days=settings.session_days)
@@ -175,4 +169,5 @@ def create_app(settings: Settings) -> FastAPI:
     chainlit_server.get_html_template = lambda root_path: local_html(page_template(root_path))
     app.mount("/", chainlit_server.app)
     add_layers(app, settings, standing, tries)
+    measure_http(registry, app)
     return app

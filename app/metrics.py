@@ -1,14 +1,9 @@
-"""ReplyMetrics: what one reply took; and the series that Prometheus reads."""
+"""ReplyMetrics: what one reply took."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
-
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 Outcome = Literal["finished", "stopped", "failed"]
 
@@ -58,33 +53,3 @@ class ReplyMetrics:
     def as_dict(self) -> dict[str, Any]:
         """All fields and `tokens_per_second`, for JSON."""
         return asdict(self) | {"tokens_per_second": self.tokens_per_second}
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage(Collector):
-    """How the storage does, looked up when it is asked for."""
-
-    unsaved: Callable[[], int]
-    lost: Callable[[], int]
-    up: Callable[[], bool]
-
-    def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily(
-            "chainlit_ollama_unsaved_writes", "Writes that wait in memory to be stored.", self.unsaved()
-        )
-        yield CounterMetricFamily("chainlit_ollama_lost_writes", "Writes that could not be kept.", self.lost())
-        yield GaugeMetricFamily("chainlit_ollama_database_up", "1 if the database takes writes, else 0.", self.up())
-
-
-def watch_storage(
-    registry: CollectorRegistry, *, unsaved: Callable[[], int], lost: Callable[[], int], up: Callable[[], bool]
-) -> None:
-    """Add the storage's series to a registry.
-
-    Args:
-        registry: what `/metrics` shows.
-        unsaved: how many writes wait.
-        lost: how many were not kept since the start.
-        up: whether the database takes writes.
-    """
-    registry.register(_Storage(unsaved, lost, up))

@@ -78,6 +78,7 @@ class Ended:
         question, answer: what was said.
         left_out: turns of the conversation that the model no longer read.
         error: why it failed, if it did.
+        cut: whether it is the first without some of them.
     """
 
     asker: Asker
@@ -87,6 +88,7 @@ class Ended:
     metrics: ReplyMetrics
     left_out: int = 0
     error: ChatError | None = None
+    cut: bool = False
 
 
 class ChatTurn:
@@ -333,7 +335,16 @@ class ChatTurn:
             self._history.answer(self.question.id, self.answer)
         self.metrics = self._measure(outcome)
         self._chat.on_end(
-            Ended(self.asker, self.model, self.question.text, self.text, self.metrics, self.left_out, self.error)
+            Ended(
+                self.asker,
+                self.model,
+                self.question.text,
+                self.text,
+                self.metrics,
+                self.left_out,
+                self.error,
+                self.newly_left_out,
+            )
         )
         code = f" {self.error.code}" if self.error else ""
         log.info("CHAT %s %s%s %s", model_id, outcome, code, _summary(self.metrics))

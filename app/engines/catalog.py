@@ -88,6 +88,11 @@ class Catalog:
         """The models that can chat, as last listed, without asking anybody."""
         return tuple(model for model in self._models if model.can_chat)
 
+    @property
+    def listed(self) -> tuple[ModelInfo, ...]:
+        """All models, as last listed, without asking anybody."""
+        return self._models
+
     def states(self) -> tuple[EngineState, ...]:
         """What is known of each engine, without asking anybody."""
         return tuple(self._state(engine) for engine in self.engines.values())

@@ -38,6 +38,11 @@ class OpenPages:
         self._standing = standing
         self._end = end
 
+    @property
+    def count(self) -> int:
+        """How many pages are connected now."""
+        return sum(self._connection(session) is not None for session in list(ws_sessions_id.values()))
+
     async def run(self) -> None:
         """Look every 20 seconds, for ever."""
         while True:
@@ -81,14 +86,18 @@ class OpenPages:
 
     async def _disconnect(self, session: WebsocketSession) -> bool:
         """Close a page's connection beneath socket.io, so that the page tries to connect anew; False: it has none."""
-        name = self._sio.manager.eio_sid_from_sid(session.socket_id, _SPACE)
-        connection = self._sio.eio.sockets.get(name) if name is not None else None
+        connection = self._connection(session)
         if connection is None:
             return False
         # Not `eio.disconnect`: it waits until the page has taken notice, and leaves a websocket open until it has.
         await connection.close(wait=False, reason=self._sio.eio.reason.SERVER_DISCONNECT)
         await connection.queue.put(None)
         return True
+
+    def _connection(self, session: WebsocketSession) -> Any:
+        """A page's connection; None: it has none."""
+        name = self._sio.manager.eio_sid_from_sid(session.socket_id, _SPACE)
+        return self._sio.eio.sockets.get(name) if name is not None else None
 
 
 def _cookies(session: WebsocketSession) -> dict[str, str]:

@@ -10,14 +10,14 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from app.api.metrics import metrics_routes
-from app.metrics import watch_storage
+from app.series import StorageSeries
 
 TOKEN = "token-of-the-metrics"
 
 
 def client(token: str | None = None, address: str = "127.0.0.1") -> TestClient:
     registry = CollectorRegistry()
-    watch_storage(registry, unsaved=lambda: 3, lost=lambda: 2, up=lambda: False)
+    StorageSeries(registry, unsaved=lambda: 3, lost=lambda: 2, up=lambda: False)
     app = FastAPI()
     app.include_router(metrics_routes(registry, SecretStr(token) if token else None))
     return TestClient(app, client=(address, 1234))

@@ -1,0 +1,61 @@
+"""What Prometheus reads of this server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Info, ProcessCollector
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from app import __version__
+from app.assembly.answering import Answering
+from app.page.data_layer import ChatDataLayer
+from app.page.forgetful import ForgetfulStore
+from app.series import PREFIX, ServerSeries, StorageSeries
+
+
+def measure_server(
+    registry: CollectorRegistry,
+    answers: Answering,
+    store: ChatDataLayer | ForgetfulStore,
+    *,
+    open_pages: Callable[[], int],
+) -> None:
+    """Add how the server stands to what Prometheus reads.
+
+    Args:
+        registry: of all series.
+        answers: the engines and their queues.
+        store: where conversations are kept, if they are.
+        open_pages: how many browsers' pages are connected.
+    """
+    catalog = answers.chat.catalog
+
+    def loaded() -> dict[str, int]:
+        return Counter(model.engine for model in catalog.listed if model.loaded)
+
+    ServerSeries(registry, answers.chat, answers.engines, states=catalog.states, loaded=loaded, open_pages=open_pages)
+    if (unsaved := store.unsaved) is not None:
+        StorageSeries(
+            registry,
+            unsaved=lambda: unsaved.waiting,
+            lost=lambda: store.failed_writes,
+            up=lambda: unsaved.away_since is None,
+        )
+    ProcessCollector(registry=registry)
+    Info(f"{PREFIX}_build", "What runs here.", registry=registry).info({"version": __version__})
+
+
+def measure_http(registry: CollectorRegistry, app: FastAPI) -> None:
+    """Count the requests of an app that has all its routes, and their times.
+
+    A stream counts until its answer begins: how long a reply takes is told by series of its own.
+    """
+    Instrumentator(
+        registry=registry,
+        should_group_status_codes=False,
+        should_exclude_streaming_duration=True,
+        excluded_handlers=["^/metrics$"],
+    ).instrument(app)

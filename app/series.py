@@ -1,0 +1,179 @@
+"""The series that Prometheus reads: what replies took, and how the server stands now.
+
+Names and units follow Prometheus' conventions and, where they mean the same, vLLM's own names behind our prefix, so
+that a dashboard of one can be read beside that of the other. Labels are bounded: engines and models are those of the
+catalog, a name that nobody has is `-`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from app.admission import Queue
+from app.engines.base import Engine
+from app.engines.catalog import EngineState
+from app.turn import Ended
+
+PREFIX: Final = "chainlit_ollama"
+
+_MODEL: Final = ("engine", "model")
+# In seconds, wide enough for a small CPU: a prompt of 4,000 tokens is read in 150 s there.
+_WAITS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
+_PER_TOKEN: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
+_TOKENS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+_SPEEDS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
+_NOBODY: Final = "-"
+
+
+class ReplySeries:
+    """Counts replies that have ended.
+
+    Args:
+        registry: what `/metrics` shows.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, words: str, labels: Iterable[str] = _MODEL) -> Counter:
+            return Counter(f"{PREFIX}_{name}", words, tuple(labels), registry=registry)
+
+        def histogram(name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"{PREFIX}_{name}", words, _MODEL, buckets=buckets, registry=registry)
+
+        self._requests = counter(
+            "requests", "Replies that were asked for, by how they ended.", ("source", *_MODEL, "outcome")
+        )
+        self._errors = counter("request_errors", "Replies that failed, by why.", (*_MODEL, "code"))
+        self._cuts = counter("context_cuts", "Turns from which on older messages are not read any more.")
+        self._prompt = counter("prompt_tokens", "Tokens of the prompts that were sent.")
+        self._reply = counter("generation_tokens", "Tokens that were generated.")
+        self._queue_time = histogram("request_queue_time_seconds", "Waiting for a slot.", _WAITS)
+        self._load_time = histogram("request_load_time_seconds", "Loading the model, where it was not there.", _WAITS)
+        self._first = histogram("time_to_first_token_seconds", "From the question to the first text.", _WAITS)
+        self._total = histogram("e2e_request_latency_seconds", "From the question to the end of the reply.", _WAITS)
+        self._per_token = histogram(
+            "request_time_per_output_token_seconds", "Mean time between the tokens of a reply.", _PER_TOKEN
+        )
+        self._speed = histogram("request_generation_tokens_per_second", "Speed at which replies are written.", _SPEEDS)
+        self._prompt_size = histogram("request_prompt_tokens", "Tokens of a prompt.", _TOKENS)
+        self._reply_size = histogram("request_generation_tokens", "Tokens of a reply.", _TOKENS)
+
+    def add(self, ended: Ended) -> None:
+        """Count a reply that has ended."""
+        metrics = ended.metrics
+        model = (ended.model.engine, ended.model.name) if ended.model is not None else (_NOBODY, _NOBODY)
+        self._requests.labels(ended.asker.source, *model, metrics.outcome).inc()
+        if ended.error is not None:
+            self._errors.labels(*model, ended.error.code).inc()
+        if ended.cut:
+            self._cuts.labels(*model).inc()
+        self._queue_time.labels(*model).observe(metrics.queue_seconds)
+        if metrics.load_seconds > 0:
+            self._load_time.labels(*model).observe(metrics.load_seconds)
+        if metrics.first_token_seconds is None:
+            return  # neither read nor written as far as anybody can know
+        self._first.labels(*model).observe(metrics.first_token_seconds)
+        self._prompt.labels(*model).inc(metrics.read_tokens)
+        self._prompt_size.labels(*model).observe(metrics.read_tokens)
+        self._reply.labels(*model).inc(metrics.reply_tokens)
+        self._reply_size.labels(*model).observe(metrics.reply_tokens)
+        if metrics.outcome == "finished":
+            self._total.labels(*model).observe(metrics.total_seconds)
+        if metrics.tokens_per_second is not None:
+            self._speed.labels(*model).observe(metrics.tokens_per_second)
+            between = metrics.generation_seconds / (metrics.reply_tokens - 1)
+            self._per_token.labels(*model).observe(between)
+
+
+class Serving(Protocol):
+    """What is known of the engines without asking anybody; the chat."""
+
+    def queue_of(self, engine: Engine) -> Queue: ...
+
+
+class ServerSeries(Collector):
+    """How the server stands at the moment in which it is asked.
+
+    Args:
+        registry: what `/metrics` shows.
+        chat: has the queues.
+        engines: all that are set up.
+        states: of them, as last seen.
+        loaded: models in memory, by engine, as last listed.
+        open_pages: browsers' pages that are connected.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        chat: Serving,
+        engines: Iterable[Engine],
+        *,
+        states: Callable[[], Iterable[EngineState]],
+        loaded: Callable[[], dict[str, int]],
+        open_pages: Callable[[], int],
+    ) -> None:
+        self._chat = chat
+        self._engines = tuple(engines)
+        self._states = states
+        self._loaded = loaded
+        self._open_pages = open_pages
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        queues = {engine.name: self._chat.queue_of(engine) for engine in self._engines}
+        yield _gauge("num_requests_running", "Replies in an engine's slots.", _each(queues, lambda q: q.serving))
+        yield _gauge("num_requests_waiting", "Requests that wait for a slot.", _each(queues, lambda q: q.waiting))
+        yield _gauge("slots", "Replies that an engine is given at once.", _each(queues, lambda q: q.slots))
+        states = list(self._states())
+        up = {state.name: float(state.problem is None and state.age is not None) for state in states}
+        yield _gauge("engine_up", "1 if the engine answered when it was last asked, else 0.", up)
+        loaded = self._loaded()
+        yield _gauge("models_loaded", "Models in memory.", {name: loaded.get(name, 0) for name in queues})
+        yield GaugeMetricFamily(f"{PREFIX}_open_pages", "Pages that are open in browsers.", self._open_pages())
+
+
+def _each(queues: dict[str, Queue], value: Callable[[Queue], int]) -> dict[str, float]:
+    return {name: value(queue) for name, queue in queues.items()}
+
+
+def _gauge(name: str, words: str, values: dict[str, float] | dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", words, labels=["engine"])
+    for engine, value in values.items():
+        family.add_metric([engine], value)
+    return family
+
+
+class StorageSeries(Collector):
+    """How the storage does, looked up when it is asked for.
+
+    Args:
+        registry: what `/metrics` shows.
+        unsaved: how many writes wait.
+        lost: how many were not kept since the start.
+        up: whether the database takes writes.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        unsaved: Callable[[], int],
+        lost: Callable[[], int],
+        up: Callable[[], bool],
+    ) -> None:
+        self._unsaved = unsaved
+        self._lost = lost
+        self._up = up
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        yield GaugeMetricFamily(f"{PREFIX}_unsaved_writes", "Writes that wait in memory to be stored.", self._unsaved())
+        yield CounterMetricFamily(f"{PREFIX}_lost_writes", "Writes that could not be kept.", self._lost())
+        yield GaugeMetricFamily(f"{PREFIX}_database_up", "1 if the database takes writes, else 0.", self._up())

@@ -1,0 +1,123 @@
+"""The series that replies and the server's state become."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.asker import Asker
+from app.chat import Chat
+from app.engines.base import GenerationOptions
+from app.engines.catalog import Catalog
+from app.errors import ChatError, EngineFailed
+from app.history import SessionHistory, StoredMessage
+from app.prompting import ReplyOptions
+from app.series import ReplySeries, ServerSeries
+from tests.fakes.engine import ScriptedEngine
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(registry: CollectorRegistry) -> Samples:
+    """By name and labels, those of buckets left out."""
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {
+        (sample.name.removeprefix("chainlit_ollama_"), tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith(("_bucket", "_created"))
+    }
+
+
+MODEL = (("engine", "ollama"), ("model", "gemma2:2b"))
+
+
+def measured(*engines: ScriptedEngine, num_ctx: int = 4096) -> tuple[Chat, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return Chat(Catalog(engines, num_ctx=num_ctx), on_end=ReplySeries(registry).add), registry
+
+
+async def ask(chat: Chat, history: SessionHistory, text: str = "one two", model: str = "gemma2:2b") -> None:
+    number = len(history)
+    options = ReplyOptions(model, generation=GenerationOptions(max_tokens=100))
+    turn = chat.turn(history, StoredMessage(f"q{number}", text), f"a{number}", options, asker=Asker("v1"))
+    with suppress(ChatError):
+        async for _ in turn.events():
+            pass
+
+
+async def test_a_reply_is_counted_with_its_tokens_and_times() -> None:
+    chat, registry = measured(ScriptedEngine("a b c d"))
+    await ask(chat, SessionHistory("c"))
+    found = samples(registry)
+    assert found["requests_total", (*MODEL, ("outcome", "finished"), ("source", "v1"))] == 1
+    assert found["prompt_tokens_total", MODEL] == 7
+    assert found["generation_tokens_total", MODEL] == 4
+    assert found["request_generation_tokens_sum", MODEL] == 4
+    for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds"):
+        assert found[f"{name}_count", MODEL] == 1
+    # The engine said 0.4 s for four tokens: three pauses lie between them.
+    assert round(found["request_time_per_output_token_seconds_sum", MODEL], 3) == 0.133
+    assert found["request_generation_tokens_per_second_sum", MODEL] == 10
+
+
+async def test_what_failed_is_counted_by_why_and_has_no_latency() -> None:
+    chat, registry = measured(ScriptedEngine(EngineFailed(engine="Ollama", detail="broke")))
+    await ask(chat, SessionHistory("c"))
+    found = samples(registry)
+    assert found["requests_total", (*MODEL, ("outcome", "failed"), ("source", "v1"))] == 1
+    assert found["request_errors_total", (("code", "engine_failed"), *MODEL)] == 1
+    assert ("e2e_request_latency_seconds_count", MODEL) not in found
+    assert ("time_to_first_token_seconds_count", MODEL) not in found
+
+
+async def test_a_name_that_nobody_has_makes_no_series_of_its_own() -> None:
+    chat, registry = measured(ScriptedEngine())
+    for name in ("secret-one", "secret-two"):
+        await ask(chat, SessionHistory("c"), model=name)
+    nobody = (("engine", "-"), ("model", "-"), ("outcome", "failed"), ("source", "v1"))
+    assert samples(registry)["requests_total", nobody] == 2
+    assert "secret" not in generate_latest(registry).decode()
+
+
+async def test_cuts_of_the_window_are_counted_once_each() -> None:
+    chat, registry = measured(ScriptedEngine(*["word " * 40] * 20, context=512), num_ctx=512)
+    history, cuts, first = SessionHistory("c"), 0, 0
+    for _ in range(15):
+        await ask(chat, history, "word " * 30)
+        cuts += history.seen_left_out > first
+        first = history.seen_left_out
+    assert cuts > 1
+    assert samples(registry)["context_cuts_total", MODEL] == cuts
+
+
+async def test_the_server_tells_of_its_queues_engines_and_pages() -> None:
+    engine, away = ScriptedEngine(), ScriptedEngine(name="vllm")
+    away.problem = EngineFailed(engine="vLLM", detail="away")
+    engine.in_memory = {"gemma2:2b"}
+    chat, registry = measured(engine, away)
+    catalog = chat.catalog
+    ServerSeries(
+        registry,
+        chat,
+        (engine, away),
+        states=catalog.states,
+        loaded=lambda: {"ollama": sum(bool(model.loaded) for model in catalog.listed)},
+        open_pages=lambda: 3,
+    )
+    ollama, vllm = (("engine", "ollama"),), (("engine", "vllm"),)
+    assert samples(registry)["engine_up", ollama] == 0  # nobody has asked it yet
+    await catalog.models()
+    queue = chat.queue_of(engine)
+    first, _ = queue.join("ann"), queue.join("bob")
+    found = samples(registry)
+    assert (found["engine_up", ollama], found["engine_up", vllm]) == (1, 0)
+    assert (found["num_requests_running", ollama], found["num_requests_waiting", ollama]) == (1, 1)
+    assert (found["num_requests_running", vllm], found["slots", ollama]) == (0, 1)
+    assert (found["models_loaded", ollama], found["models_loaded", vllm]) == (1, 0)
+    assert found["open_pages", ()] == 3
+    first.leave()
+    assert samples(registry)["num_requests_waiting", ollama] == 0
