@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.server import serve, set_up_log
+from app.log import set_up_log
+from app.server import serve
 from app.settings import settings_or_exit
 
 if __name__ == "__main__":
@@ -10,6 +11,6 @@ if __name__ == "__main__":
     if settings.reload:
         from app.reload import Reloader
 
-        set_up_log(settings)
+        set_up_log(settings.log_level, settings.log_format)
         raise SystemExit(Reloader().run())
     serve(settings)

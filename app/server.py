@@ -10,8 +10,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from app.log import set_up_log
 from app.page.lean import leave_out_unused
-from app.request_ids import WithRequestId
 from app.settings import ROOT, Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _BACKLOG: Final = 2048
 
 def serve(settings: Settings) -> None:
     """Run until SIGINT or SIGTERM. What is wrong with the machine ends the process with one line (exit code 1)."""
-    set_up_log(settings)
+    set_up_log(settings.log_level, settings.log_format)
     listener = _listen(settings)
     if settings.uses_database:
         _prepare_data_dir(settings)
@@ -81,23 +81,6 @@ def serve(settings: Settings) -> None:
     )
     with suppress(KeyboardInterrupt):  # uvicorn has ended everything and raises the signal again
         server.run(sockets=[listener])
-
-
-def set_up_log(settings: Settings) -> None:
-    """Lines of this program's own, at LOG_LEVEL."""
-    logging.basicConfig(
-        level=settings.log_level,
-        format="%(asctime)s %(levelname)s %(request_id)s %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(WithRequestId())
-    # Each request to an engine is our business, not the log's, and so are the steps of a migration.
-    for name in ("httpx", "alembic", "watchfiles.main"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # uvicorn's and Chainlit's own steps are not; their errors are.
-    for name in ("uvicorn.error", "chainlit"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _listen(settings: Settings) -> socket.socket:

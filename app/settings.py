@@ -174,6 +174,7 @@ Rate = Annotated[str, BeforeValidator(rate)]
 Proxies = Annotated[str, BeforeValidator(proxies)]
 FrameSources = Annotated[str, BeforeValidator(frame_sources)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], any_case("DEBUG", "INFO", "WARNING", "ERROR")]
+LogFormat = Annotated[Literal["text", "json"], any_case("text", "json")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], any_case("auto", "cpu", "cuda", "mps")]
 Auth = Annotated[Literal["off", "password", "oauth", "password,oauth"], BeforeValidator(ways_in)]
 
@@ -238,6 +239,7 @@ class Settings(BaseSettings):
         False, description="For development: start again whenever a source file of the program changes."
     )
     log_level: LogLevel = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: LogFormat = Field("text", description="text, or json: an object a line.")
     secret_key: SecretStr | None = Field(
         None,
         description="Signs the page's cookies, at least 32 random characters. Made and kept in DATA_DIR if absent. "

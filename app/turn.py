@@ -347,7 +347,14 @@ class ChatTurn:
             )
         )
         code = f" {self.error.code}" if self.error else ""
-        log.info("CHAT %s %s%s %s", model_id, outcome, code, _summary(self.metrics))
+        log.info(
+            "CHAT %s %s%s %s",
+            model_id,
+            outcome,
+            code,
+            _summary(self.metrics),
+            extra={"model": model_id, "source": self.asker.source} | self.metrics.as_dict(),
+        )
 
     def _measure(self, outcome: Outcome) -> ReplyMetrics:
         now = self._chat.clock()
