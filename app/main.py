@@ -27,7 +27,7 @@ from app.assembly.counting import counting
 from app.assembly.kept import Kept
 from app.assembly.layers import add_layers, add_refusals
 from app.default_model import OLLAMA, VLLM
-from app.metrics import watch_storage
+from app.metrics import watch_reading_ahead, watch_storage
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     counted = counting(settings, chat, kept)
     unsaved = store.unsaved
     registry = CollectorRegistry()
+    watch_reading_ahead(registry, tokens=lambda: chat.ahead.tokens, seconds=lambda: chat.ahead.seconds)
     if unsaved is not None:
         watch_storage(
             registry,

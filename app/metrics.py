@@ -76,6 +76,34 @@ class _Storage(Collector):
         yield GaugeMetricFamily("chainlit_ollama_database_up", "1 if the database takes writes, else 0.", self.up())
 
 
+@dataclass(frozen=True, slots=True)
+class _ReadAhead(Collector):
+    """What was read ahead, looked up when it is asked for."""
+
+    tokens: Callable[[], int]
+    seconds: Callable[[], float]
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily(
+            "chainlit_ollama_read_ahead_tokens", "Tokens read before the message that needs them.", self.tokens()
+        )
+        yield CounterMetricFamily(
+            "chainlit_ollama_read_ahead_seconds", "Seconds that engines spent on that.", self.seconds()
+        )
+
+
+def watch_reading_ahead(
+    registry: CollectorRegistry, *, tokens: Callable[[], int], seconds: Callable[[], float]
+) -> None:
+    """Add the series of reading ahead to a registry.
+
+    Args:
+        registry: what `/metrics` shows.
+        tokens, seconds: since the start.
+    """
+    registry.register(_ReadAhead(tokens, seconds))
+
+
 def watch_storage(
     registry: CollectorRegistry, *, unsaved: Callable[[], int], lost: Callable[[], int], up: Callable[[], bool]
 ) -> None:

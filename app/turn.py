@@ -239,6 +239,7 @@ class ChatTurn:
                 async for ahead in places:
                     yield Waiting(ahead)
             self._check_open()
+            await self._chat.ahead.cleared(engine.name)
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:
@@ -264,7 +265,9 @@ class ChatTurn:
                             self._done(asked, model, event)
                             usage = event.usage
                             read = usage.prompt_tokens or asked.prompt.window.tokens
-                            self._hold(engine, model, asked, read + (usage.reply_tokens or 0))
+                            # Reasoning is no part of the next prompt: what follows it is read again.
+                            written = 0 if self.reasoning else usage.reply_tokens or 0
+                            self._hold(engine, model, asked, read + written)
                             yield Finished(event.finish_reason)
                         else:
                             yield event
@@ -278,7 +281,7 @@ class ChatTurn:
     def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
         """The engine has read the prompt, and written as much as makes it `tokens` together."""
         room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
-        held = Held(tokens, asked.prompt.window.first)
+        held = Held(tokens, asked.prompt.window.first, self.options.system)
         self._chat.warmth_of(engine).used(model.id, self._history.conversation, held, room)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
