@@ -54,6 +54,11 @@ class ReadAhead:
         self.tokens = 0
         self.seconds = 0.0
 
+    @property
+    def reads(self) -> bool:
+        """Whether something is being read now, or looked for."""
+        return self._task is not None and not self._task.done()
+
     def want(self, page: Hashable, history: SessionHistory, options: ReplyOptions, *, may_load: bool = False) -> None:
         """Have everything read that the next message of a conversation will need; a page's new wish replaces its old
         one. Neither waits nor fails.

@@ -277,6 +277,10 @@ class ChatTurn:
                 if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
+            finally:
+                if self._first is not None and self._usage is None:  # stopped, or broken off
+                    written = 0 if self.reasoning else self._deltas
+                    self._hold(engine, model, asked, asked.prompt.window.tokens + written)
 
     def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
         """The engine has read the prompt, and written as much as makes it `tokens` together."""

@@ -85,7 +85,7 @@ async def ask(chat: Chat, history: SessionHistory, text: str, options: ReplyOpti
 async def done(chat: Chat) -> None:
     """Wait until nothing is read ahead any more."""
     async with asyncio.timeout(10):
-        while chat.ahead._task is not None and not chat.ahead._task.done():
+        while chat.ahead.reads:
             await asyncio.sleep(0.001)
 
 
