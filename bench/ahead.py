@@ -10,8 +10,8 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -30,6 +30,8 @@ from tests.fakes.ollama import FakeOllama, count_tokens
 _MODEL: Final = "ollama/gemma2:2b"
 _OPTIONS: Final = ReplyOptions(_MODEL, generation=GenerationOptions(max_tokens=1024))
 _CONTEXT: Final = 4096
+# In which the whole of the old conversation is read.
+_ROOMY: Final = 8192
 # What the app leaves for a conversation of it: a quarter is kept for the reply.
 _ROOM: Final = _CONTEXT - _CONTEXT // 4
 _CACHE_MIB: Final = 1391  # as in a container with 4 GB
@@ -59,7 +61,7 @@ class _Server:
 
 
 # The slow one reads no more than 2,340 tokens in 90 s, whoever does it: it gets more silence.
-_SERVERS: Final = (_Server("2 cores", 55, 17.8, 90, 60, 20), _Server("slow server", 26, 6, 150, 90, 50))
+_SERVERS: Final = (_Server("2 cores", 55, 17.8, 90, 60, 12), _Server("slow server", 26, 6, 150, 90, 20))
 
 
 class _Site:
@@ -80,6 +82,13 @@ class _Site:
         first = turn.metrics.first_token_seconds if turn.metrics is not None else None
         return math.inf if first is None else first
 
+    @contextmanager
+    def in_no_time(self) -> Iterator[None]:
+        """What is done within is not measured."""
+        speedup, self.fake.speedup = self.fake.speedup, math.inf
+        yield
+        self.fake.speedup = speedup
+
     def shown(self, history: SessionHistory) -> None:
         """A page shows a conversation that has come so far."""
         self._chat.ahead.want(history, history, _OPTIONS)
@@ -99,10 +108,13 @@ class _Site:
 
 
 @asynccontextmanager
-async def _site(server: _Server, *, ahead: bool = True, reuse: bool = True) -> AsyncIterator[_Site]:
+async def _site(
+    server: _Server, *, ahead: bool = True, reuse: bool = True, context: int = _CONTEXT, writes: bool = True
+) -> AsyncIterator[_Site]:
+    """`writes`: replies take their time; where that does not matter it is left out."""
     async with FakeOllama(
         prompt_speed=server.prompt,
-        speed=server.generation,
+        speed=server.generation if writes else math.inf,
         speedup=server.speedup,
         cache_tokens=_CACHE_MIB * 1024 // 104,
         cache_reuse=_REUSE if reuse else 0,
@@ -110,10 +122,10 @@ async def _site(server: _Server, *, ahead: bool = True, reuse: bool = True) -> A
         engine = OllamaEngine(fake.url, cache_mib=_CACHE_MIB, moves_cache=reuse)
         on = ("ollama",) if ahead else ()
         clock = _faster(server.speedup)
-        chat = Chat(Catalog([engine], num_ctx=_CONTEXT, max_age=3600), ahead_on=on, clock=clock)
+        chat = Chat(Catalog([engine], num_ctx=context, max_age=3600), ahead_on=on, clock=clock)
         site = _Site(server, fake, chat)
         try:
-            await engine.load("gemma2:2b", _CONTEXT)
+            await engine.load("gemma2:2b", context)
             await site.ask(SessionHistory("the first"), 1)
             yield site
         finally:
@@ -149,7 +161,7 @@ def _old() -> SessionHistory:
 async def _opened(server: _Server) -> Figure:
     took = []
     for ahead in (True, False):
-        async with _site(server, ahead=ahead) as site:
+        async with _site(server, ahead=ahead, context=_ROOMY) as site:
             history = _old()
             site.shown(history)
             await site.silence(server.opened)
@@ -166,7 +178,8 @@ async def _at_a_cut(server: _Server, *, reuse: bool, another: bool) -> Figure:
     """`another`: a visitor whose message was waiting as the reply ended."""
     async with _site(server, reuse=reuse) as site:
         history, normal = _old(), []
-        await site.ask(history, 20)
+        with site.in_no_time():
+            await site.ask(history, 20)
         while not await site.cuts(history):
             normal.append(await site.ask(history, 20))
         if another:
@@ -211,7 +224,7 @@ async def _read_by(window: Callable[[Sequence[dict[str, str]]], Sequence[dict[st
 
 
 async def _long_chat(server: _Server, *, reuse: bool, sliding: int, everything: int) -> list[Figure]:
-    async with _site(server, reuse=reuse) as site:
+    async with _site(server, reuse=reuse, writes=False) as site:
         history, took = SessionHistory("long"), []
         before = site.fake.tokens_read
         for _ in range(_TURNS):
