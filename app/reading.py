@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from app.engines.base import CachingEngine, Done, Loading, ModelInfo, Usage
+from app.errors import EngineError
 from app.history import SessionHistory, StoredMessage, Turn
 from app.prompting import Asked, ReplyOptions
 from app.steps_ahead import Step, steps_of
@@ -128,6 +129,9 @@ class Reading:
         began = self._chat.clock()
         try:
             usage = await self._send(step)
+        except EngineError:  # it may be dead
+            self._warmth.forget()
+            raise
         finally:
             self.seconds += self._chat.clock() - began
         self._learn(usage)
@@ -157,8 +161,10 @@ class Reading:
     async def _send(self, step: Step) -> Usage:
         async with aclosing(self.engine.complete(step.request)) as events:
             async for event in events:
-                if isinstance(event, Loading) and not (self.wish.may_load and self._is_alone()):
-                    raise NotInMemory
+                if isinstance(event, Loading):
+                    self._warmth.forget()
+                    if not (self.wish.may_load and self._is_alone()):
+                        raise NotInMemory
                 if isinstance(event, Done):
                     return event.usage
         raise RuntimeError(f"{self.engine.label} ended a reply without its end")

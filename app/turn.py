@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -255,6 +256,8 @@ class ChatTurn:
             try:
                 async with aclosing(engine.complete(asked.request)) as events:
                     async for event in events:
+                        if isinstance(event, Loading):
+                            self._chat.warmth_of(engine).forget()
                         if self._first is None and isinstance(event, Delta | ToolCalls):
                             self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
@@ -277,10 +280,15 @@ class ChatTurn:
                 if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
-            finally:
-                if self._first is not None and self._usage is None:  # stopped, or broken off
+            except EngineError:
+                if self._first is not None:  # it may be dead
+                    self._chat.warmth_of(engine).forget()
+                raise
+            except (asyncio.CancelledError, GeneratorExit):
+                if self._first is not None and self._usage is None:
                     written = 0 if self.reasoning else self._deltas
                     self._hold(engine, model, asked, asked.prompt.window.tokens + written)
+                raise
 
     def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
         """The engine has read the prompt, and written as much as makes it `tokens` together."""

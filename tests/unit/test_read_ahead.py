@@ -11,9 +11,10 @@ from typing import Any, Final
 import pytest
 
 from app.chat import Chat
-from app.engines.base import GenerationOptions
+from app.engines.base import Delta, GenerationOptions
 from app.engines.catalog import Catalog
 from app.engines.ollama import OllamaEngine
+from app.errors import EngineError
 from app.history import SessionHistory, StoredMessage, Turn
 from app.prompting import ReplyOptions
 from app.sizing import KV_BYTES, MIB
@@ -424,6 +425,43 @@ async def test_an_engine_that_keeps_nothing_is_never_asked() -> None:
     chat.ahead.want("page", conversation("old", 500), OPTIONS)
     await done(chat)
     assert engine.requests == []
+
+
+async def test_what_a_stopped_reply_has_written_is_not_read_again(chat: Chat, ollama: FakeOllama) -> None:
+    history = SessionHistory("stopped")
+    ollama.speedup = 40
+    events = chat.turn(history, StoredMessage("q", "!words 400"), "a", OPTIONS).events()
+    count = 0
+    async for event in events:
+        count += isinstance(event, Delta)
+        if count == 150:
+            break
+    await events.aclose()
+    requests = len(ollama.requests)
+    chat.ahead.want("page", history, OPTIONS)
+    await done(chat)
+    assert len(ollama.requests) == requests
+
+
+@pytest.mark.parametrize("how", ["!die", "unloaded"])
+async def test_a_model_that_was_not_in_memory_in_between_holds_nothing(
+    chat: Chat, ollama: FakeOllama, how: str
+) -> None:
+    history = conversation("old", 500)
+    chat.ahead.want("page", history, OPTIONS)
+    await done(chat)
+    if how == "unloaded":
+        ollama.unload()
+        chat.catalog.engine_of(await chat.catalog.find(MODEL))._memory._seen_at = -math.inf  # type: ignore[attr-defined]
+        await ask(chat, SessionHistory("other"), "!words 1")
+    else:
+        with pytest.raises(EngineError):
+            await ask(chat, SessionHistory("other"), "!die")
+        await ask(chat, SessionHistory("other"), "!words 1")
+    requests = len(ollama.requests)
+    chat.ahead.want("page", history, OPTIONS)
+    await done(chat)
+    assert len(ollama.requests) > requests
 
 
 # Troubles
