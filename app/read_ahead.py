@@ -69,7 +69,7 @@ class ReadAhead:
             options: of the next reply.
             may_load: the model may be loaded for that, if no other is in memory.
         """
-        last = history.last if self._engines else None
+        last = history.last if self._engines and options.model else None
         wish = Wish(history, options, may_load, last, last.answer) if last is not None else None
         if wish is None or self._wishes.get(page) != wish:
             self.forget(page)

@@ -476,6 +476,12 @@ async def test_a_model_that_is_gone_is_no_trouble(chat: Chat, ollama: FakeOllama
     ) == 1
 
 
+async def test_while_there_is_no_model_yet_nothing_is_wished(chat: Chat, caplog: Any) -> None:
+    chat.ahead.want("page", conversation("old", 500), ReplyOptions(""))
+    assert not chat.ahead.reads
+    assert caplog.records == []
+
+
 async def test_an_engine_that_dies_is_told_once_and_the_chat_goes_on(
     chat: Chat, ollama: FakeOllama, caplog: Any
 ) -> None:
