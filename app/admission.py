@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from app.errors import Busy
 
@@ -46,6 +46,10 @@ class Queue:
 
     It is start-time fair queueing (Goyal, Vin and Cheng, 1996) with requests of equal weight: each gets a round, the
     one that is served now or, where its visitor has some in the queue already, the one after those.
+
+    Attributes:
+        on_join: called at the beginning of each `join`. Neither waits nor fails, like the next.
+        on_idle: called when the last one has left: nobody is served, nobody waits.
     """
 
     def __init__(self, slots: int, max_waiting: int) -> None:
@@ -57,6 +61,8 @@ class Queue:
         # Of each visitor who is served or waits: its newest request's round, and how many it has.
         self._newest: dict[str, int] = {}
         self._count: Counter[str] = Counter()
+        self.on_join: Callable[[], None] = lambda: None
+        self.on_idle: Callable[[], None] = lambda: None
 
     @property
     def serving(self) -> int:
@@ -75,6 +81,7 @@ class Queue:
         Raises:
             Busy: the queue is full.
         """
+        self.on_join()
         free = len(self._serving) < self.slots
         if not free and len(self._waiting) >= self._max_waiting:
             raise Busy(waiting=len(self._waiting))
@@ -101,6 +108,8 @@ class Queue:
             return
         self._exit(ticket.who)
         self._tell()
+        if not self._serving and not self._waiting:
+            self.on_idle()
 
     def _enter(self, who: str | None) -> int:
         """The round of a new request."""

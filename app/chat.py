@@ -6,8 +6,9 @@ message, options -> admission (queue) -> context window -> engine -> stream of e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from app.admission import Queue
 from app.asker import Asker
@@ -18,6 +19,7 @@ from app.errors import CannotChat, CannotEmbed, EmptyMessage, MessageTooLarge, S
 from app.history import SessionHistory, StoredMessage
 from app.prompting import Prompting, ReplyOptions
 from app.rates import Rates
+from app.read_ahead import ReadAhead
 from app.tokens import TokenEstimator
 from app.turn import ChatTurn, Ended, readable
 from app.warmth import Warmth
@@ -37,6 +39,7 @@ class Chat:
         window_low: share of the conversation's room that stays after a cut.
         fallback_model: answers when the chosen model's engine fails before its first token; empty: none.
         rates: how often each may ask.
+        ahead_on: names of the engines that read ahead, see `ReadAhead`; `ahead_step`: tokens of a step.
         on_end: told of each reply that has ended, whichever way. It neither waits nor fails.
         clock: seconds, monotonic.
     """
@@ -54,6 +57,8 @@ class Chat:
         window_low: float = 0.5,
         fallback_model: str = "",
         rates: Rates | None = None,
+        ahead_on: Collection[str] = (),
+        ahead_step: int = 256,
         on_end: Callable[[Ended], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,6 +77,7 @@ class Chat:
         self._queues: dict[str, Queue] = {}
         self._warmth: dict[str, Warmth] = {}
         self.stopping = False
+        self.ahead = ReadAhead(self, ahead_on, ahead_step)
 
     def turn(
         self,
@@ -118,6 +124,7 @@ class Chat:
             async with aclosing(ticket.wait()) as places:
                 async for _ in places:
                     pass
+            await self.ahead.cleared(engine.name)
             return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
         finally:
             ticket.leave()
@@ -174,9 +181,10 @@ class Chat:
     def queue_of(self, engine: Engine) -> Queue:
         """The queue in front of an engine."""
         if engine.name not in self._queues:
-            self._queues[engine.name] = Queue(self._slots or engine.slots, self._max_waiting)
+            queue = self._queues[engine.name] = Queue(self._slots or engine.slots, self._max_waiting)
+            queue.on_join, queue.on_idle = partial(self.ahead.yield_to, engine.name), self.ahead.wake
         return self._queues[engine.name]
 
     def warmth_of(self, engine: Engine) -> Warmth:
         """What an engine is believed to hold ready."""
-        return self._warmth.setdefault(engine.name, Warmth(self.queue_of(engine).slots))
+        return self._warmth.setdefault(engine.name, Warmth(self.queue_of(engine).slots, self.clock))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.context import Budget, TurnTokens, Walk, Window, walk, whole, window
@@ -154,6 +155,16 @@ class SessionHistory:
         for turn in replaced:
             self._places[turn.question.id] = len(self._turns)
             self._turns.append(turn)
+
+    @contextmanager
+    def next_question(self) -> Iterator[None]:
+        """Within, the history stands as if a question had come of which nothing is known yet: an empty one. Nothing may
+        be awaited there."""
+        replaced = self.ask(StoredMessage("", ""))
+        try:
+            yield
+        finally:
+            self.take_back(replaced)
 
     def question(self, question_id: str) -> StoredMessage | None:
         """The question of that id, if it stands here."""

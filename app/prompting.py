@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from app.context import Budget
@@ -67,7 +67,29 @@ class Prompting:
             EngineError: the engine could not count.
         """
         question = history.last.question.text if history.last is not None else ""
-        estimate = await self._estimate(engine, model, history, options.system, question)
+        counts = await _counts(engine, model, options.system, question)
+        return self._asked(model, history, options, counts)
+
+    async def ahead(self, engine: Engine, model: ModelInfo, history: SessionHistory, options: ReplyOptions) -> Asked:
+        """The request that the next question will make, as far as it can be known before: an empty question ends it.
+
+        Raises:
+            SystemPromptTooLong: there is no room for a question at all.
+            EngineError: the engine could not count.
+        """
+        counts = await _counts(engine, model, options.system)
+        with history.next_question():
+            return self._asked(model, history, options, counts)
+
+    def _asked(
+        self, model: ModelInfo, history: SessionHistory, options: ReplyOptions, counts: Mapping[str, int]
+    ) -> Asked:
+        """`counts`: tokens of texts that are known."""
+        scale = history.scale(model.id, self._estimator.count)
+
+        def estimate(text: str) -> int:
+            return counts.get(text) or self._estimator.estimate(model.id, text, scale)
+
         budget = self._budget(model, options, estimate)
         prompt = history.prompt(options.system, model.id, budget, estimate, strict=options.strict)
         generation = options.generation
@@ -93,18 +115,12 @@ class Prompting:
             base += estimate(json.dumps(generation.tools, ensure_ascii=False))
         return Budget.of(self._catalog.context_length(model), generation.max_tokens, base, self._window_low)
 
-    async def _estimate(
-        self, engine: Engine, model: ModelInfo, history: SessionHistory, *new: str
-    ) -> Callable[[str], int]:
-        """`new`: texts that are counted by the model's own tokenizer, where the engine offers it."""
-        counts = {}
-        for text in filter(None, new):
-            count = await engine.count_tokens(model.name, text)
-            if count is not None:
-                counts[text] = count + MESSAGE_OVERHEAD
-        scale = history.scale(model.id, self._estimator.count)
 
-        def estimate(text: str) -> int:
-            return counts.get(text) or self._estimator.estimate(model.id, text, scale)
-
-        return estimate
+async def _counts(engine: Engine, model: ModelInfo, *texts: str) -> dict[str, int]:
+    """What texts take by the model's own tokenizer, where the engine offers it."""
+    counts = {}
+    for text in filter(None, texts):
+        count = await engine.count_tokens(model.name, text)
+        if count is not None:
+            counts[text] = count + MESSAGE_OVERHEAD
+    return counts

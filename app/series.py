@@ -177,3 +177,26 @@ class StorageSeries(Collector):
         yield GaugeMetricFamily(f"{PREFIX}_unsaved_writes", "Writes that wait in memory to be stored.", self._unsaved())
         yield CounterMetricFamily(f"{PREFIX}_lost_writes", "Writes that could not be kept.", self._lost())
         yield GaugeMetricFamily(f"{PREFIX}_database_up", "1 if the database takes writes, else 0.", self._up())
+
+
+class AheadSeries(Collector):
+    """What was read ahead since the start.
+
+    Args:
+        registry: what `/metrics` shows.
+        tokens, seconds: that engines read, and that they took for it.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, tokens: Callable[[], int], seconds: Callable[[], float]) -> None:
+        self._tokens = tokens
+        self._seconds = seconds
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        yield CounterMetricFamily(
+            f"{PREFIX}_read_ahead_tokens", "Tokens read before the message that needs them.", self._tokens()
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}_read_ahead_seconds", "Seconds that engines spent on that.", self._seconds()
+        )

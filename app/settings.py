@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -64,6 +64,15 @@ def web_url(value: object) -> object:
     if not usable or any(sign.isspace() for sign in text):
         raise ValueError("an address such as http://localhost:11434")
     return text
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether a server's address is one of loopback."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def proxies(value: object) -> object:
@@ -383,6 +392,14 @@ class Settings(BaseSettings):
         0, ge=0, le=4096, description="Replies that an engine works on at once; 0: as many as it has slots."
     )
     max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
+    read_ahead: bool | None = Field(
+        None,
+        description="While nobody is served: read what the next message of an open page will need. By Ollama and "
+        "llama.cpp alone. Empty: `on` where they run on this machine.",
+    )
+    read_ahead_step: int = Field(
+        256, ge=64, le=65_536, description="So many tokens at once; what is read is kept when that many are."
+    )
     max_message_bytes: int = Field(262_144, ge=1024, le=900_000, description="Largest message, in bytes of UTF-8.")
     max_messages: int = Field(
         1000, ge=1, le=100_000, description="Most messages in one request of a program, or prompts in a batch."
@@ -544,6 +561,14 @@ class Settings(BaseSettings):
     def uses_database(self) -> bool:
         """Whether anything is kept at all; else DATA_DIR is not needed."""
         return self.history or self.login
+
+    @property
+    def ahead_on(self) -> frozenset[str]:
+        """Names of the engines that may read ahead; whether one at VLLM_URL can is seen when it answers."""
+        urls = {"ollama": self.ollama_host, "vllm": self.vllm_url}
+        return frozenset(
+            name for name, url in urls.items() if (on_this_machine(url) if self.read_ahead is None else self.read_ahead)
+        )
 
     @property
     def ollama_models(self) -> tuple[str, ...]:

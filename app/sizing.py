@@ -91,7 +91,8 @@ def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: in
     usable = max(machine.memory - RESERVED, 0)
 
     def fits(context: int, cached: int) -> bool:
-        return model_bytes(file, kv, context, slots) + cached * kv * context <= usable
+        left = usable - model_bytes(file, kv, context, slots)
+        return left >= 0 and cached * kv * context <= _CACHE_SHARE * left
 
     roomy = (length for length in CONTEXTS if fits(length, _CACHED))
     tight = (length for length in CONTEXTS if fits(length, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -241,6 +242,7 @@ class ChatTurn:
                 async for ahead in places:
                     yield Waiting(ahead)
             self._check_open()
+            await self._chat.ahead.cleared(engine.name)
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:
@@ -256,6 +258,8 @@ class ChatTurn:
             try:
                 async with aclosing(engine.complete(asked.request)) as events:
                     async for event in events:
+                        if isinstance(event, Loading):
+                            self._chat.warmth_of(engine).forget()
                         if self._first is None and isinstance(event, Delta | ToolCalls):
                             self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
@@ -266,7 +270,9 @@ class ChatTurn:
                             self._done(asked, model, event)
                             usage = event.usage
                             read = usage.prompt_tokens or asked.prompt.window.tokens
-                            self._hold(engine, model, asked, read + (usage.reply_tokens or 0))
+                            # Reasoning is no part of the next prompt: what follows it is read again.
+                            written = 0 if self.reasoning else usage.reply_tokens or 0
+                            self._hold(engine, model, asked, read + written)
                             yield Finished(event.finish_reason)
                         else:
                             yield event
@@ -276,11 +282,20 @@ class ChatTurn:
                 if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
+            except EngineError:
+                if self._first is not None:  # it may be dead
+                    self._chat.warmth_of(engine).forget()
+                raise
+            except (asyncio.CancelledError, GeneratorExit):
+                if self._first is not None and self._usage is None:
+                    written = 0 if self.reasoning else self._deltas
+                    self._hold(engine, model, asked, asked.prompt.window.tokens + written)
+                raise
 
     def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
         """The engine has read the prompt, and written as much as makes it `tokens` together."""
         room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
-        held = Held(tokens, asked.prompt.window.first)
+        held = Held(tokens, asked.prompt.window.first, self.options.system)
         self._chat.warmth_of(engine).used(model.id, self._history.conversation, held, room)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:

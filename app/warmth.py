@@ -7,16 +7,20 @@ one that leaves and the one that comes back (measured: it has to have room for b
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held of a conversation: its first `tokens`, with the conversation's messages from turn `first` on."""
+    """What is held of a conversation: its first `tokens`, with the system prompt and the conversation's messages from
+    turn `first` on."""
 
     tokens: int
     first: int
+    system: str = ""
 
 
 class Warmth:
@@ -24,10 +28,13 @@ class Warmth:
 
     Args:
         slots: conversations that the engine works on at once.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, slots: int = 1) -> None:
+    def __init__(self, slots: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots = slots
+        self._clock = clock
+        self._used_at: dict[str, float] = {}
         self._model = ""
         # The newest last; the last `slots` of them are in the slots.
         self._held: OrderedDict[str, Held] = OrderedDict()
@@ -44,12 +51,12 @@ class Warmth:
         """
         if model != self._model:
             self._model = model
-            self._held.clear()
+            self.forget()
         self._room = room
         if conversation not in self._in_slots():
             for name in self._thrown_out():
-                del self._held[name]
-        self._held[conversation] = held
+                del self._held[name], self._used_at[name]
+        self._held[conversation], self._used_at[conversation] = held, self._clock()
         self._held.move_to_end(conversation)
 
     def held(self, model: str, conversation: str) -> Held | None:
@@ -83,6 +90,15 @@ class Warmth:
         """All that is held, in tokens."""
         return sum(held.tokens for held in self._held.values()) if model == self._model else 0
 
+    def in_use(self, model: str, but: str, seconds: float) -> int:
+        """Tokens of the other conversations than `but` that were used in the last `seconds` and are not lost yet: what
+        the cache has to go on holding. Those that find another slot are left out."""
+        names = [name for name in self._held if name != but and self.held(model, name) is not None]
+        names = names[: len(names) - (self.slots - 1)]
+        recent = (name for name in names if self._clock() - self._used_at[name] < seconds)
+        return sum(self._held[name].tokens for name in recent)
+
     def forget(self) -> None:
         """The model was unloaded, or has died."""
         self._held.clear()
+        self._used_at.clear()

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import api, guide, page, storage, turns
+from bench import ahead, api, guide, page, storage, turns
 from bench.figures import Figure, table
 
 _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
@@ -15,6 +15,7 @@ _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("guide", guide.measure),
     ("turns", turns.measure),
     ("storage", storage.measure),
+    ("ahead", ahead.measure),
 )
 
 

@@ -46,7 +46,8 @@ class Answering:
         return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
 
     async def close(self) -> None:
-        """Give back what the engines hold."""
+        """End what they do, and give back what the engines hold."""
+        await self.chat.ahead.close()
         for engine in self.engines:
             await engine.close()
 
@@ -118,6 +119,8 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         rates=Rates(parse_many(settings.rate_limit) if settings.rate_limit else (), windows),
         window_low=settings.window_low,
         fallback_model=settings.fallback_model,
+        ahead_on=settings.ahead_on,
+        ahead_step=settings.read_ahead_step,
     )
 
     async def load(model: ModelInfo) -> None:

@@ -13,7 +13,7 @@ from app import __version__
 from app.assembly.answering import Answering
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
-from app.series import PREFIX, ServerSeries, StorageSeries
+from app.series import PREFIX, AheadSeries, ServerSeries, StorageSeries
 
 
 def measure_server(
@@ -44,6 +44,8 @@ def measure_server(
             lost=lambda: store.failed_writes,
             up=lambda: unsaved.away_since is None,
         )
+    ahead = answers.chat.ahead
+    AheadSeries(registry, tokens=lambda: ahead.tokens, seconds=lambda: ahead.seconds)
     ProcessCollector(registry=registry)
     Info(f"{PREFIX}_build", "What runs here.", registry=registry).info({"version": __version__})
 

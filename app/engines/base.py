@@ -347,9 +347,14 @@ class CachingEngine(Engine, Protocol):
     """An engine of which is known how much it keeps of what it has read: Ollama and llama.cpp.
 
     Attributes:
+        keeps_prompts: whether that is so now. What answers at an address may turn out to be another server, and a model
+            that is unloaded after each reply keeps nothing.
         moves_cache: what stays of a conversation whose beginning was cut is moved, not read again, as long as the
             conversation is in its slot (llama-server's cache_reuse).
     """
+
+    @property
+    def keeps_prompts(self) -> bool: ...
 
     @property
     def moves_cache(self) -> bool: ...

@@ -130,6 +130,11 @@ class OllamaEngine:
         self._known = {model.name: model for model in models}
         return models
 
+    @property
+    def keeps_prompts(self) -> bool:
+        """See `CachingEngine`."""
+        return self._keeps
+
     def cache_room(self, model: str) -> int | None:
         """See `CachingEngine.cache_room`. Of a model that was not asked about, gemma2:2b's size is taken."""
         if self._cache_mib < 0:

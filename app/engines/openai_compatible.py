@@ -55,6 +55,8 @@ class OpenAICompatibleEngine:
     """
 
     name: Final = "vllm"
+    # llama.cpp moves what stays of a cut conversation only where it is started so, and does not tell.
+    moves_cache: Final = False
 
     def __init__(
         self,
@@ -86,6 +88,15 @@ class OpenAICompatibleEngine:
     @property
     def features(self) -> frozenset[Feature]:
         return self._known.features
+
+    @property
+    def keeps_prompts(self) -> bool:
+        """See `CachingEngine`: llama.cpp does. vLLM does too, but it works on many requests at once."""
+        return self._known.tells_progress
+
+    def cache_room(self, model: str) -> int | None:
+        """See `CachingEngine.cache_room`: nobody tells."""
+        return None
 
     @property
     def _known(self) -> ServerKind:

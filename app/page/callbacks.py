@@ -89,6 +89,7 @@ class Page:
         if self._store.unsaved is not None:
             self._store.unsaved.on_fate = self._on_fate
             self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
+        self._store.on_deleted = self._chat.ahead.forget_conversation
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
@@ -176,6 +177,7 @@ class Page:
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
+        self._read_ahead(visit)
         unsaved, user = self._store.unsaved, session.user
         if unsaved is not None and user is not None and unsaved.of(thread["id"], user.identifier):
             await visit.tell_waiting()
@@ -195,16 +197,18 @@ class Page:
     async def _on_message(self, message: cl.Message) -> None:
         visit = await self._visit(_session())
         await visit.ask(message, await self._finder.model())
+        self._read_ahead(visit)
 
     async def _on_settings(self, settings: dict[str, Any]) -> None:
         visit = await self._visit(_session())
         await visit.change_settings(settings)
+        self._read_ahead(visit)
         await self._show_settings(visit, anew=True)
 
     async def _on_retry(self, action: Action) -> None:
         visit = await self._visit(_session())
         message_id = str(action.payload.get("message_id", ""))
-        self._start(_stoppable(visit, visit.retry(message_id, await self._finder.model())))
+        self._start(self._stoppable(visit, visit.retry(message_id, await self._finder.model())))
 
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
@@ -220,7 +224,7 @@ class Page:
         message = cl.Message.from_dict(payload["message"])
         if not visit.knows(message.id):
             return
-        self._start(_stoppable(visit, visit.ask(message, await self._finder.model())))
+        self._start(self._stoppable(visit, visit.ask(message, await self._finder.model())))
 
     def _on_fate(self, write: Write, writer: Writer, fate: Fate) -> None:
         """Tell the pages of a conversation that something of it waits or will not be stored: the chat goes on."""
@@ -251,10 +255,13 @@ class Page:
         known = _visit_of(WebsocketSession.get(sid))
         if known is not None:
             await known.show_again()
+            self._read_ahead(known)
 
     async def _on_disconnect(self) -> None:
         session = _session()
         visit = _visit_of(session)
+        if visit is not None:
+            self._chat.ahead.forget(visit)
         if visit is not None and visit.answering is not None:
             self._start(self._stop_when_away(visit, session.socket_id))
 
@@ -263,6 +270,20 @@ class Page:
         if visit.session.socket_id == socket_id:
             log.info("CHAT reader away for %g s, the reply is stopped", self._away_seconds)
             visit.stop()
+
+    def _read_ahead(self, visit: Visit) -> None:
+        """Have read what the next message of a page will need, if it is there."""
+        if sio.manager.is_connected(visit.session.socket_id, "/"):
+            visit.read_ahead(self._finder.current.model)
+
+    async def _stoppable(self, visit: Visit, work: Coroutine[Any, Any, None]) -> None:
+        """Show Stop while `work`, a reply, goes on, as Chainlit does for a message."""
+        await visit.emitter.task_start()
+        try:
+            await work
+            self._read_ahead(visit)
+        finally:
+            await visit.emitter.task_end()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -282,15 +303,6 @@ class Page:
 
     async def _show_settings(self, visit: Visit, *, anew: bool) -> None:
         await visit.show_settings(self._chat.catalog.known, self._finder.current.model, anew=anew)
-
-
-async def _stoppable(visit: Visit, work: Coroutine[Any, Any, None]) -> None:
-    """Show Stop while `work` goes on, as Chainlit does for a message."""
-    await visit.emitter.task_start()
-    try:
-        await work
-    finally:
-        await visit.emitter.task_end()
 
 
 async def _stop(visits: Iterable[Visit]) -> None:

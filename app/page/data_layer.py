@@ -87,6 +87,7 @@ class ChatDataLayer(BaseDataLayer):
     Attributes:
         unsaved: the same.
         failed_requests: how many writes have failed that somebody asked for and was told of.
+        on_deleted: see `PageStore`.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ChatDataLayer(BaseDataLayer):
         self._login = login
         self.unsaved = unsaved or Unsaved(threads, visitors)
         self.failed_requests = 0
+        self.on_deleted: Callable[[str], None] = lambda _: None
 
     @property
     def failed_writes(self) -> int:
@@ -207,6 +209,7 @@ class ChatDataLayer(BaseDataLayer):
     async def delete_thread(self, thread_id: str) -> None:
         await self._threads.delete(thread_id)
         self.unsaved.forget(thread_id)
+        self.on_deleted(thread_id)
 
     async def list_threads(self, pagination: Pagination, filters: ThreadFilter) -> PaginatedResponse[ThreadDict]:
         if not filters.userId:

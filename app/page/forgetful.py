@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from chainlit.element import Element
@@ -16,6 +16,9 @@ class ForgetfulStore:
     data_layer = None
     unsaved = None
     failed_writes = 0
+
+    def __init__(self) -> None:
+        self.on_deleted: Callable[[str], None] = lambda _: None
 
     def keep(self, step_dict: StepDict, element: Element | None = None) -> Awaitable[object]:
         return asyncio.sleep(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from chainlit.config import config
@@ -44,6 +44,9 @@ class PageStore(Store, Protocol):
     @property
     def unsaved(self) -> Unsaved | None:
         """The writes that wait, where there are any."""
+
+    on_deleted: Callable[[str], None]
+    """Called when a conversation was deleted, with its id."""
 
     def forget_steps(self, step_ids: Iterable[str]) -> None: ...
 
@@ -136,6 +139,17 @@ class Visit:
 
     async def _emit(self, event: str, data: Any) -> None:
         await self.session.emit(event, data)
+
+    def read_ahead(self, default: ModelInfo | None) -> None:
+        """Let the engine read, while nobody is served, what the next message here will need.
+
+        Args:
+            default: answers, if the visitor has chosen no model.
+        """
+        if self.answering in (None, asyncio.current_task()):
+            options = self.preferences.options(default.id if default else "")
+            may_load = default is not None and options.model == default.id
+            self._chat.ahead.want(self, self.history, options, may_load=may_load)
 
     async def show_again(self) -> None:
         """The page is new, or missed what came while its connection was broken: it gets the last reply as it stands,

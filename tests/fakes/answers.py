@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -54,7 +54,7 @@ class Piece:
 
     content: str = ""
     thinking: str = ""
-    calls: Sequence[dict[str, Any]] = ()
+    calls: Sequence[Mapping[str, Any]] = ()
     reason: str = ""
 
 

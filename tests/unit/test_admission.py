@@ -138,3 +138,16 @@ def test_slots_are_never_lost_and_the_order_is_kept(actions: list[str], slots: i
             assert [ticket.admitted for ticket in alive] == [i < slots for i in range(len(alive))]
 
     asyncio.run(play())
+
+
+def test_it_tells_of_each_who_joins_and_when_the_last_one_has_left() -> None:
+    queue, told = Queue(slots=1, max_waiting=1), []
+    queue.on_join, queue.on_idle = lambda: told.append("join"), lambda: told.append("idle")
+    first, second = queue.join(), queue.join()
+    with pytest.raises(Busy):
+        queue.join()
+    first.leave()
+    assert told == ["join"] * 3
+    second.leave()
+    second.leave()
+    assert told == ["join"] * 3 + ["idle"]

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.chat import Chat
 from app.engines.base import (
     ChatMessage,
     CompletionRequest,
@@ -26,8 +27,11 @@ from app.engines.base import (
     ToolCall,
     ToolCalls,
 )
+from app.engines.catalog import Catalog
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.errors import EngineRefused, EngineUnreachable, PromptTooLong, StreamCut, Unsupported
+from app.history import SessionHistory, StoredMessage, Turn
+from app.prompting import ReplyOptions
 from tests.servers import guide, guide_as_gguf, llama_server
 from tests.site import Program
 
@@ -391,3 +395,37 @@ async def test_a_server_killed_in_mid_stream_leaves_a_reply_that_was_cut(endless
     with pytest.raises(EngineUnreachable):
         await events_of(engine, request("Hello"))
     await engine.close()
+
+
+async def test_an_old_conversation_that_was_read_ahead_is_found_in_the_servers_cache(
+    server: Program, engine: OpenAICompatibleEngine
+) -> None:
+    chat = Chat(Catalog([engine], num_ctx=CONTEXT), ahead_on=("vllm",), ahead_step=128)
+    options = ReplyOptions("vllm/guide", generation=GenerationOptions(temperature=0, max_tokens=16))
+    (model,) = await engine.models()
+    options = replace(options, model=model.id)
+    history = SessionHistory("old", turns_of_an_old_conversation())
+    chat.ahead.want("page", history, options)
+    async with asyncio.timeout(60):
+        while chat.ahead.reads:
+            await asyncio.sleep(0.01)
+    turn = chat.turn(history, StoredMessage("new", "and where are its settings?"), "a", options)
+    async for _ in turn.events():
+        pass
+    assert turn.metrics is not None
+    assert turn.metrics.prompt_tokens is not None
+    assert turn.metrics.cached_tokens is not None
+    assert chat.ahead.tokens > 200
+    assert turn.metrics.prompt_tokens > 300
+    # The new question, and what the template writes around it, is all that was read.
+    assert turn.metrics.prompt_tokens - turn.metrics.cached_tokens < 40
+    assert turn.left_out == 0
+
+
+def turns_of_an_old_conversation() -> list[Turn]:
+    """Five turns, of about 400 tokens together."""
+    texts = [
+        f"{n}: how do i start a real model with ollama on this server, and what does it need? " * 2 for n in range(10)
+    ]
+    messages = [StoredMessage(f"m{n}", text, role="assistant" if n % 2 else "user") for n, text in enumerate(texts)]
+    return [Turn(messages[n], messages[n + 1]) for n in range(0, 10, 2)]

@@ -326,3 +326,23 @@ def test_what_is_called_the_same_is_a_variable_of_ours() -> None:
 )
 def test_the_readmes_list_of_other_names_is_current(readme: str, words: tuple[Any, ...]) -> None:
     assert other_names(*words) in (ROOT / readme).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("set_to", "ollama", "vllm", "engines"),
+    [
+        (None, "http://localhost:11434", "", {"ollama"}),
+        (None, "http://[::1]:11434", "http://127.0.0.5:8080/v1", {"ollama", "vllm"}),
+        (None, "http://box:11434", "http://10.0.0.7:8080", set()),
+        ("on", "http://box:11434", "", {"ollama", "vllm"}),
+        ("off", "http://localhost:11434", "http://localhost:8080", set()),
+    ],
+)
+def test_engines_on_this_machine_read_ahead_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, set_to: str | None, ollama: str, vllm: str, engines: set[str]
+) -> None:
+    if set_to is not None:
+        monkeypatch.setenv("READ_AHEAD", set_to)
+    monkeypatch.setenv("OLLAMA_HOST", ollama)
+    monkeypatch.setenv("VLLM_URL", vllm)
+    assert read_settings().ahead_on == engines

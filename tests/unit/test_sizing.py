@@ -14,6 +14,7 @@ from app.engines.ollama_fit import check_fit, kv_bytes
 from app.errors import ModelTooLarge
 from app.settings import ROOT
 from app.sizing import (
+    CONTEXTS,
     FILE_BYTES,
     KV_BYTES,
     MIB,
@@ -62,6 +63,23 @@ def test_nothing_is_given_out_twice(memory: int, slots: int) -> None:
 
 def test_a_context_that_was_decided_on_takes_its_memory_from_the_cache() -> None:
     assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 1058, 3776 - 1058)
+
+
+@pytest.mark.parametrize("mib", range(2048, 16_384, 61))
+def test_the_cache_holds_two_conversations_of_the_chosen_length_wherever_one_can(mib: int) -> None:
+    """Measured: it has to hold the one who leaves beside the one who comes back."""
+    found = plan(Machine(mib * MIB, 2))
+    holds_two = found.cache_ram * MIB > 2 * KV_BYTES * found.num_ctx - MIB
+    shortest = plan(Machine(mib * MIB, 2), context=CONTEXTS[-1])
+    assert holds_two or shortest.cache_ram * MIB < 2 * KV_BYTES * CONTEXTS[-1]
+
+
+@pytest.mark.parametrize(("memory", "whole", "ordinary"), [(2, 0, 0), (4, 3, 13), (8, 5, 42)])
+def test_so_many_visitors_stay_warm(memory: int, whole: int, ordinary: int) -> None:
+    """Of conversations as long as the context, and of 1,000 tokens; the README names them."""
+    found = plan(Machine(memory * GIB, 2))
+    tokens = found.cache_ram * MIB // KV_BYTES
+    assert (tokens // found.num_ctx, tokens // 1000) == (whole, ordinary)
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (8, 8)])

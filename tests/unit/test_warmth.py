@@ -63,3 +63,20 @@ def test_another_model_takes_the_memory() -> None:
     assert found.held("ollama/phi3", "b") == Held(10, 0)
     found.forget()
     assert found.held("ollama/phi3", "b") is None
+
+
+def test_what_is_in_use_is_what_others_have_used_lately_and_not_lost() -> None:
+    now = 0.0
+    found = Warmth(clock=lambda: now)
+    for name in "abcd":
+        found.used(MODEL, name, Held(400, 0), 1300)
+        now += 100
+    assert found.in_use(MODEL, "d", 1000) == 800  # a was pushed out
+    assert found.in_use(MODEL, "d", 250) == 400
+    assert found.in_use(MODEL, "new", 250) == 800
+    assert found.in_use("ollama/phi3", "d", 1000) == 0
+
+
+def test_those_in_other_slots_need_no_room() -> None:
+    found = warmth(("a", 700), ("b", 800), ("c", 900), room=2000, slots=2)
+    assert found.in_use(MODEL, "new", 1000) == 700 + 800
