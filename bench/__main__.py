@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bench import api, guide, page, storage, turns
 from bench.figures import Figure, table
+from bench.load import scenarios
 
 _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("page", page.measure),
@@ -15,6 +16,7 @@ _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("guide", guide.measure),
     ("turns", turns.measure),
     ("storage", storage.measure),
+    ("load", scenarios.measure),
 )
 
 
