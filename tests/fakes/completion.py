@@ -123,7 +123,7 @@ async def _pieces(
         if used == context:
             # The older half is thrown away and the rest read again, in silence.
             used -= used // 2
-            runner.cache = runner.cache[-used:]
+            runner.caches.slot = runner.caches.slot[-used:]
             measured.generation += used / machine.prompt_speed
             machine.tokens_read += used
             await pace.spend(used / machine.prompt_speed if reply.delay else 0)
@@ -133,7 +133,7 @@ async def _pieces(
         used += 1
         measured.reply_tokens += 1
         measured.generation += 1 / machine.speed
-        runner.cache += tokens_of(line.content + line.thinking)
+        runner.caches.slot += tokens_of(line.content + line.thinking)
         yield line
     yield Piece(reason=reason)
 

@@ -1,4 +1,4 @@
-"""The computer under a fake Ollama: one slot a model, loading, reading by batches with a prefix cache, writing."""
+"""The computer under a fake Ollama: one slot a model, loading, reading by batches with its caches, writing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import takewhile
 from typing import Any, Final
 
 from tests.fakes.answers import DIED_LOADING, OUT_OF_MEMORY, go_time
+from tests.fakes.caches import CACHE_TOKENS, Caches
 from tests.fakes.exchange import Refused
 from tests.fakes.models import FakeModel
 from tests.fakes.requests import ChatRequest, RunnerOptions
@@ -46,7 +46,7 @@ class Runner:
 
     Attributes:
         model, options: what was loaded, and how.
-        cache: the tokens that its slot holds.
+        caches: the tokens that its slot and its prompt cache hold.
         alive: whether its process runs. Ollama goes on listing one that does not.
         keep_alive: seconds that it stays after its last use.
         used_at: when that was, by the clock of the day.
@@ -54,7 +54,7 @@ class Runner:
 
     model: FakeModel
     options: RunnerOptions
-    cache: list[str] = field(default_factory=list)
+    caches: Caches
     alive: bool = True
     keep_alive: float = _KEEP_ALIVE
     used_at: float = field(default_factory=time.time)
@@ -86,6 +86,7 @@ class Machine:
         load_seconds: time to load a model.
         speedup: how much faster than that the clock runs, infinite to wait for nothing; what is reported stays as at
             true speed.
+        cache_tokens, cache_reuse: see Caches; for models that are loaded from then on.
 
     Attributes:
         busy: slots at work. waiting: requests behind them. idle: set while there are neither.
@@ -95,11 +96,22 @@ class Machine:
             took there.
     """
 
-    def __init__(self, *, prompt_speed: float, speed: float, load_seconds: float, speedup: float) -> None:
+    def __init__(
+        self,
+        *,
+        prompt_speed: float,
+        speed: float,
+        load_seconds: float,
+        speedup: float,
+        cache_tokens: int = CACHE_TOKENS,
+        cache_reuse: int = 0,
+    ) -> None:
         self.prompt_speed = prompt_speed
         self.speed = speed
         self.load_seconds = load_seconds
         self.speedup = speedup
+        self.cache_tokens = cache_tokens
+        self.cache_reuse = cache_reuse
         self.busy = 0
         self.waiting = 0
         self.idle = asyncio.Event()
@@ -175,24 +187,24 @@ class Machine:
                 raise Refused(500, DIED_LOADING)
             self.loads += 1
             seconds = self.load_seconds
-            runner = self._runners[name] = Runner(asked.model, asked.runner)
+            caches = Caches(self.cache_tokens, self.cache_reuse)
+            runner = self._runners[name] = Runner(asked.model, asked.runner, caches)
         if asked.keep_alive is not None:
             runner.keep_alive = asked.keep_alive
         return runner, seconds
 
     async def read(self, runner: Runner, prompt: Sequence[str], pace: Pace, *, delay: bool = True) -> float:
-        """Read what the slot does not hold yet, batch by batch; at least one token. Returns the seconds.
+        """Read what is not held yet, batch by batch; at least one token. Returns the seconds.
 
         A reading that is cancelled goes on to the end of its batch and keeps nothing of what it read, as measured; that
         it keeps what was known before is taken from the measured 0.6 s after a cancelled reading ahead.
         """
-        known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(runner.cache, prompt, strict=False)))
+        known = runner.caches.take(prompt)
         new = max(len(prompt) - known, 1)
-        runner.cache = runner.cache[:known]
         for begin in range(0, new, runner.options.num_batch):
             size = min(runner.options.num_batch, new - begin)
             await _to_its_end(self._batch(size, pace, size / self.prompt_speed if delay else 0))
-        runner.cache = list(prompt)
+        runner.caches.slot = list(prompt)
         return new / self.prompt_speed
 
     async def _batch(self, size: int, pace: Pace, seconds: float) -> None:

@@ -1,10 +1,9 @@
 """An Ollama that behaves as the real one was recorded (tests/data/ollama): its protocol, its one slot a model, its
-prefix cache, its loading, its speed, its ways to fail. `words` says what it answers to which message.
+caches, its loading, its speed, its ways to fail. `words` says what it answers to which message.
 
 Where it is not like the real one:
 - its tokens are pieces of words, and the token that ends a reply is not counted (`eval_count` is the number of lines);
-- the memory is not modelled: loading a model never unloads another, and there is no cache for a conversation that is
-  not in the slot;
+- the memory is not modelled: loading a model never unloads another;
 - the guard against repetition strikes where a reply asks for it, so that filler text of a test can be echoed;
 - no call of a function, no schema as `format`, and of /api/embed only a refusal were recorded: those are by
   https://docs.ollama.com/api; a `seed` changes nothing, for it says the same each time; /v1 is not there.
@@ -38,6 +37,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.fakes.answers import Piece
+from tests.fakes.caches import CACHE_TOKENS
 from tests.fakes.completion import complete, line_of
 from tests.fakes.constrained import json_reply
 from tests.fakes.embedding import embed
@@ -65,7 +65,7 @@ class FakeOllama(Machine):
         models: what it has; by default gemma2:2b.
         port: 0 for a free one.
         pull_fails: how many pulls fail before one works; a negative number: all.
-        prompt_speed, speed, load_seconds, speedup: see Machine.
+        prompt_speed, speed, load_seconds, speedup, cache_tokens, cache_reuse: see Machine.
 
     Attributes:
         requests: the body of each request to /api/chat and /api/generate.
@@ -80,10 +80,19 @@ class FakeOllama(Machine):
         speed: float = 17.8,
         load_seconds: float = 3.3,
         speedup: float = 1,
+        cache_tokens: int = CACHE_TOKENS,
+        cache_reuse: int = 0,
         port: int = 0,
         pull_fails: int = 0,
     ) -> None:
-        super().__init__(prompt_speed=prompt_speed, speed=speed, load_seconds=load_seconds, speedup=speedup)
+        super().__init__(
+            prompt_speed=prompt_speed,
+            speed=speed,
+            load_seconds=load_seconds,
+            speedup=speedup,
+            cache_tokens=cache_tokens,
+            cache_reuse=cache_reuse,
+        )
         self.models = Library({model.name: model for model in models or (FakeModel("gemma2:2b"),)})
         self.pull_fails = pull_fails
         self.requests: list[dict[str, Any]] = []
@@ -283,6 +292,8 @@ async def _main(arguments: argparse.Namespace) -> None:
         speed=arguments.speed,
         load_seconds=arguments.load_seconds,
         speedup=arguments.speedup,
+        cache_tokens=arguments.cache_tokens,
+        cache_reuse=arguments.cache_reuse,
         port=arguments.port,
         pull_fails=arguments.pull_fails,
     )
@@ -302,6 +313,8 @@ if __name__ == "__main__":
     parser.add_argument("--speed", type=float, default=17.8, help="tokens written per second")
     parser.add_argument("--load-seconds", type=float, default=3.3)
     parser.add_argument("--speedup", type=float, default=1, help="how much faster the clock runs; inf: no waiting")
+    parser.add_argument("--cache-tokens", type=int, default=CACHE_TOKENS, help="room of the prompt cache; 0: none")
+    parser.add_argument("--cache-reuse", type=int, default=0, help="smallest piece that is moved, not read; 0: none is")
     parser.add_argument("--pull-fails", type=int, default=0, help="pulls that fail before one works; -1: all")
     with suppress(KeyboardInterrupt):
         asyncio.run(_main(parser.parse_args()))

@@ -348,14 +348,50 @@ async def test_only_what_follows_the_common_beginning_is_read(ollama: FakeOllama
         await ask(client, chat("!echo one two three", reply["message"]["content"], "!echo and more"))
 
 
-async def test_another_conversation_in_between_costs_the_whole_prompt(
+async def test_a_conversation_that_has_left_the_slot_comes_back_out_of_the_cache(
     ollama: FakeOllama, client: httpx.AsyncClient
 ) -> None:
-    line = chat("word " * 50)
-    await ask(client, line)
-    await ask(client, chat("else " * 50))
-    with reading(ollama, count_tokens(line["json"]["messages"]) - HEAD_TOKENS):
-        await ask(client, line)
+    first, second = chat("word " * 50), chat("else " * 50)
+    await ask(client, first)
+    await ask(client, second)
+    for asked in (first, second):
+        with reading(ollama, 1):
+            await ask(client, asked)
+
+
+@pytest.mark.parametrize("tokens", [0, 100, 200])
+async def test_the_cache_has_to_hold_the_one_who_leaves_beside_the_one_who_comes_back(
+    ollama: FakeOllama, client: httpx.AsyncClient, tokens: int
+) -> None:
+    ollama.cache_tokens = tokens
+    first, second = chat("word " * 50), chat("else " * 50)
+    whole = count_tokens(first["json"]["messages"]) - HEAD_TOKENS
+    sizes = [line["prompt_eval_count"] + line["eval_count"] for line in [(await ask(client, first)).last()]]
+    assert 100 < sum(sizes) < 200 < 2 * sum(sizes)
+    await ask(client, second)
+    with reading(ollama, whole):
+        await ask(client, first)
+
+
+@pytest.mark.parametrize(("reuse", "read"), [(0, 115), (32, 1), (200, 115)])
+async def test_what_stays_of_a_conversation_whose_beginning_was_cut_is_moved(
+    ollama: FakeOllama, client: httpx.AsyncClient, reuse: int, read: int
+) -> None:
+    ollama.cache_reuse = reuse
+    texts = ["old " * 40, "ok", "new " * 40, "fine", "more " * 40, "well"]
+    await ask(client, chat(*texts, "!words 1", options={"num_predict": 1}))
+    with reading(ollama, read):
+        await ask(client, chat(*texts[2:], "!words 1", options={"num_predict": 1}))
+
+
+async def test_only_the_slot_moves_what_it_holds(ollama: FakeOllama, client: httpx.AsyncClient) -> None:
+    ollama.cache_reuse = 32
+    texts = ["old " * 40, "ok", "new " * 40, "fine"]
+    await ask(client, chat(*texts, "!words 1"))
+    await ask(client, chat("another visitor " * 40))
+    shorter = chat(*texts[2:], "!words 1")
+    with reading(ollama, count_tokens(shorter["json"]["messages"]) - HEAD_TOKENS):
+        await ask(client, shorter)
 
 
 @pytest.mark.parametrize(("num_batch", "speedup"), [(64, 5), (512, 20)])
@@ -369,6 +405,7 @@ async def test_a_cancelled_reading_goes_on_to_the_end_of_its_batch(
 
 
 async def test_a_cancelled_reading_keeps_nothing_of_what_it_read(ollama: FakeOllama, client: httpx.AsyncClient) -> None:
+    ollama.cache_tokens = 0
     first, second = chat("one " * 100), chat("two " * 100)
     await ask(client, first)
     await cancelled_reading(ollama, client, second, 20)
