@@ -18,8 +18,8 @@ from bench.load.results import results_of
 from tests.servers import guide_as_gguf, llama_server
 from tests.site import Program, free_port, server
 
-_VISITORS: Final = 6
-_REQUESTS: Final = 4
+_VISITORS: Final = 4
+_REQUESTS: Final = 3
 _GOAL: Final = "replies to all"
 
 

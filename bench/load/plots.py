@@ -101,7 +101,7 @@ def _busy(attempts: Sequence[Attempt], seconds: float) -> go.Figure:
         end = seconds if attempt.ended_at is None else attempt.ended_at
         first = attempt.pieces[0] if attempt.pieces else end
         silent += [(attempt.sent_at, 1), (first, -1)]
-        written += [(first, 1), (end, -1)]
+        written += [(first, 1), (end, -1)] if attempt.pieces else []
     for name, steps, colour in (("no token yet", silent, _WAITING), ("being written", written, _COLOURS["replied"])):
         at, level, levels = [], 0, []
         for moment, step in sorted(steps):

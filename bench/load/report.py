@@ -69,7 +69,7 @@ def facts_of(plan: Plan) -> dict[str, Any]:
     return {
         "url": plan.url,
         "visitors": plan.visitors,
-        "ways": list(plan.ways),
+        "over": " and ".join(plan.ways),
         "requests": plan.requests,
         "duration": plan.duration,
         "think": plan.think,
