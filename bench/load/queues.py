@@ -29,9 +29,7 @@ _MAX_WAITING: Final = 16
 _AT_ONCE: Final = 0.5  # seconds in which a refusal is there
 _CLOSE: Final = 0.10
 _CPU: Final = 0.15
-_QUESTION: Final = (
-    "What would you take along on a walk of three days through the hills, when it rains on the first of them?"
-)
+_QUESTION: Final = "What would you take along on a walk of three days through the hills?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +132,8 @@ def _ends(name: str, attempts: Sequence[Attempt]) -> list[Figure]:
 
 def _waiting(name: str, attempts: Sequence[Attempt], took: Mapping[str, float]) -> Figure:
     """What they waited over their own service, against the ideal queue with the same arrivals and services."""
-    usual = fmean(took.values())
     requests = sorted(attempts, key=lambda attempt: attempt.sent_at)
+    usual = fmean(took[one.said] for one in requests if one.said in took)
     ideal = ideal_waits([(one.sent_at, took.get(one.said, usual)) for one in requests], _MAX_WAITING)
     waited = [one.total - took[one.said] for one in requests if one.outcome == "replied" and one.total is not None]
     best = [wait for wait in ideal if wait is not None]

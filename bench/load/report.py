@@ -17,7 +17,7 @@ _LONGEST_PROBLEM: Final = 160
 
 def rows_of(results: Results) -> list[list[str]]:
     """The measures' rows, their head first."""
-    rows = [["", *(f"p{share}" for share in SHARES), "max", ""]]
+    rows = [["", *(f"p{share}" for share in SHARES), "worst", ""]]
     for measure in MEASURES:
         if measure.name in results.figures:
             rows.append([measure.name, *(f"{value:.2f}" for value in results.figures[measure.name]), measure.unit])

@@ -31,11 +31,19 @@ class Measure:
         name: of it.
         unit: of it.
         of: its values in an attempt.
+        more_is_better: as of a speed.
     """
 
     name: str
     unit: str
     of: Callable[[Attempt], Iterable[float]]
+    more_is_better: bool = False
+
+    def figures(self, values: Sequence[float]) -> list[float]:
+        """What so many per cent of them are at least as good as, for each of SHARES; and the worst."""
+        if self.more_is_better:
+            return [*(percentile(values, 100 - share) for share in SHARES), min(values)]
+        return [*(percentile(values, share) for share in SHARES), max(values)]
 
 
 def _of_replies(value: Callable[[Attempt], float | None]) -> Callable[[Attempt], Iterable[float]]:
@@ -55,7 +63,7 @@ MEASURES: Final = (
     Measure("first token", "s", _of_replies(lambda attempt: attempt.first_token)),
     Measure("between pieces", "s", lambda attempt: attempt.gaps if attempt.outcome == "replied" else ()),
     Measure("whole reply", "s", _of_replies(lambda attempt: attempt.total)),
-    Measure("speed", "tok/s", _of_replies(lambda attempt: attempt.speed)),
+    Measure("speed", "tok/s", _of_replies(lambda attempt: attempt.speed), more_is_better=True),
     Measure("until refused", "s", _until_refused),
 )
 
@@ -66,7 +74,7 @@ class Results:
 
     Attributes:
         counts: attempts of each outcome.
-        figures: by the name of the measure, the percentiles of SHARES and the largest; without what was not measured.
+        figures: by the name of the measure, those of `Measure.figures`; without what was not measured.
         problems: what was said of those that were refused or failed, and how often.
     """
 
@@ -81,7 +89,7 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = [*(f"p{share}" for share in SHARES), "max"]
+        names = [*(f"p{share}" for share in SHARES), "worst"]
         return {
             "counts": dict(self.counts),
             "figures": {name: dict(zip(names, values, strict=True)) for name, values in self.figures.items()},
@@ -96,7 +104,7 @@ def results_of(attempts: Sequence[Attempt]) -> Results:
     for measure in MEASURES:
         values = [value for attempt in attempts for value in measure.of(attempt)]
         if values:
-            figures[measure.name] = [*(percentile(values, share) for share in SHARES), max(values)]
+            figures[measure.name] = measure.figures(values)
     problems = Counter(attempt.problem for attempt in attempts if attempt.problem)
     return Results({outcome: counts[outcome] for outcome in OUTCOMES}, figures, dict(problems.most_common()))
 

@@ -25,7 +25,7 @@ from bench.load.crowd import Crowd
 from bench.load.ideal import ideal_waits
 from bench.load.plan import LoadError, Plan
 from bench.load.report import table
-from bench.load.results import percentile, results_of
+from bench.load.results import MEASURES, percentile, results_of
 from tests.fakes.listener import Listener
 from tests.site import Program, clean_environment, fake_ollama, free_port, server
 
@@ -71,8 +71,8 @@ async def test_the_figures_of_a_reply_are_those_of_the_engine(site: Program, way
     for attempt in attempts[1:]:  # the first finds a server that has never replied
         assert attempt.tokens == 20
         assert attempt.text.split()[:3] == ["the", "quick", "brown"]
-        assert attempt.speed == pytest.approx(SPEED, rel=0.35)  # the page gathers what comes within 50 ms
-        assert 0.01 < (attempt.first_token or 0) < 0.15
+        assert attempt.speed == pytest.approx(SPEED, rel=0.4)  # the page gathers what comes within 50 ms
+        assert 0.01 < (attempt.first_token or 0) < 0.2
         assert 0.2 < (attempt.total or 0) < 0.5
 
 
@@ -231,7 +231,8 @@ def test_the_program_prints_a_table_and_writes_a_page_with_plots_and_json(tmp_pa
     assert KEY not in html.read_text(encoding="utf-8") + data.read_text(encoding="utf-8") + done.stdout
 
 
-def test_ctrl_c_prints_what_there_is_so_far(site: Program) -> None:
+def test_ctrl_c_prints_what_there_is_so_far(site: Program, ollama: Program) -> None:
+    before = len(ollama.get("/_fake/state")["served"])
     command = [sys.executable, "-m", "bench.load", site.url, "--visitors", "1", "--over", "v1", "--duration", "60"]
     process = subprocess.Popen(
         [*command, "--think", "0.1", "--token", KEY],
@@ -240,7 +241,8 @@ def test_ctrl_c_prints_what_there_is_so_far(site: Program) -> None:
         text=True,
         env=clean_environment(),
     )
-    time.sleep(3)
+    while process.poll() is None and len(ollama.get("/_fake/state")["served"]) < before + 3:
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -314,6 +316,13 @@ def test_percentiles_lie_between_the_values() -> None:
     assert percentile([5], 99) == 5
     assert percentile([1, 2, 3, 4, 5], 50) == 3
     assert percentile([0, 10], 95) == pytest.approx(9.5)
+
+
+def test_the_percentiles_of_a_speed_are_those_of_the_slow_ones() -> None:
+    seconds, speed = (next(one for one in MEASURES if one.name == name) for name in ("whole reply", "speed"))
+    values = [float(number) for number in range(101)]
+    assert seconds.figures(values) == [50, 95, 99, 100]
+    assert speed.figures(values) == [50, 5, 1, 0]
 
 
 def test_the_ideal_queue_serves_in_order_and_turns_away_who_finds_no_place() -> None:
