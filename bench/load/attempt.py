@@ -10,7 +10,9 @@ Way = Literal["page", "v1"]
 Outcome = Literal["replied", "refused", "failed", "unfinished"]
 
 # What our server calls it when it turns a request away because of what else there is to do.
-REFUSALS: Final = frozenset({"queue_full", "already_waiting", "waited_too_long", "rate_limit_exceeded", "stopping"})
+REFUSALS: Final = frozenset(
+    {"queue_full", "already_waiting", "waited_too_long", "rate_limit_exceeded", "memory_short", "stopping"}
+)
 
 
 @dataclass(slots=True)
