@@ -30,6 +30,7 @@ _AT_ONCE: Final = 0.5  # seconds in which a refusal is there
 _CLOSE: Final = 0.10
 _CPU: Final = 0.15
 _QUESTION: Final = "What would you take along on a walk of three days through the hills?"
+_LONGER: Final = f"{_QUESTION} It rains on the first of them, and nobody has a tent that keeps the water out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,13 @@ _ANY: Final = Plan("", questions=(_QUESTION,), numbered=True)
 SCENARIOS: Final = (
     Scenario(
         "2 visitors taking turns, slow server (26 and 6 tok/s)",
-        replace(_ANY, visitors=2, ways=("page",), requests=3, think=5, long=True),
+        replace(_ANY, visitors=2, ways=("page",), requests=4, think=1, long=True, questions=(_LONGER,)),
         prompt_speed=26,
         speed=6,
     ),
     Scenario(
         "10 visitors, 30 s between reply and question",
-        replace(_ANY, visitors=10, requests=None, duration=90, think=30, arrive=20, long=True),
+        replace(_ANY, visitors=10, requests=None, duration=90, think=30, arrive=20, long=True, questions=(_LONGER,)),
     ),
     Scenario("100 visitors within a minute", replace(_ANY, visitors=100, requests=1, arrive=60)),
 )
