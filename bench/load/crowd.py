@@ -106,7 +106,8 @@ class Crowd:
             async with asyncio.timeout(self._plan.patience):
                 await visitor.ask(attempt)
         except TimeoutError:
-            attempt.ends("failed", f"nothing more came for {self._plan.patience:g} s")
+            attempt.ends("failed", f"there was no end after {self._plan.patience:g} s")
+            await visitor.close()  # what still comes is not the next one's
 
     def _send(self, attempt: Attempt) -> None:
         attempt.sent_at = self._now()

@@ -121,6 +121,7 @@ class Page:
         """Close it."""
         if self._reading is not None:
             self._reading.cancel()
+            self._reading = None
         if self._socket is not None:
             await self._socket.close()
             self._socket = None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ async def test_who_waits_is_told_his_place_on_the_page(tmp_path: Path, ollama: P
     last = max(attempts, key=lambda attempt: attempt.total or 0)
     assert last.place == 2
     assert 1.5 < last.told_to_wait < 3
+
+
+async def test_what_still_comes_of_a_reply_that_took_too_long_is_not_the_next_ones(
+    tmp_path: Path, ollama: Program
+) -> None:
+    questions = ("!words 900", "!echo short")
+    with server(tmp_path, OLLAMA_HOST=ollama.url, AWAY_SECONDS="0.1") as site:
+        plan = Plan(site.url, visitors=1, ways=("page",), requests=2, think=0, long=True, patience=3)
+        first, second = await run(replace(plan, questions=questions))
+    assert (first.outcome, second.outcome) == ("failed", "replied")
+    assert second.text == "short"
 
 
 async def test_a_long_chat_sends_all_that_was_said_and_a_short_one_only_the_question(
