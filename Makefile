@@ -3,10 +3,11 @@
 PYTHON ?= python3
 MODEL_DIR ?= models/guide
 OUT ?= build/$(notdir $(MODEL_DIR)).gguf
+URL ?= http://localhost:8000
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-container image docker-build up down logs install-local train-guide eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container load image docker-build up down logs install-local train-guide eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +28,10 @@ bench: ## Measure the figures of the README
 bench-container: ## Measure the figures of the container
 	@scripts/install requirements.txt requirements-local.txt requirements-dev.txt
 	@.venv/bin/python -m bench.container
+
+load: ## Put load on the server at URL; more in OPTIONS
+	@scripts/install requirements-load.txt
+	@.venv/bin/python -m bench.load $(OPTIONS) $(URL)
 
 image: ## Build the Docker image
 	docker build -t chainlit-ollama .

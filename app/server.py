@@ -73,6 +73,8 @@ def serve(settings: Settings) -> None:
             # From anybody else X-Forwarded-For and X-Forwarded-Proto are ignored.
             forwarded_allow_ips=settings.trusted_proxies,
             ws_max_size=2 * settings.max_message_bytes,
+            # socket.io asks each page for a sign of life by itself; with a thousand open pages twice is felt.
+            ws_ping_interval=None,
         ),
         lambda: app.state.wind_up(settings.stop_seconds),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from bench import ahead, api, guide, page, storage, turns
 from bench.figures import Figure, table
+from bench.load import scenarios
 
 _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("page", page.measure),
@@ -16,6 +17,7 @@ _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("turns", turns.measure),
     ("storage", storage.measure),
     ("ahead", ahead.measure),
+    ("load", scenarios.measure),
 )
 
 

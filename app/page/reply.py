@@ -320,6 +320,8 @@ class ReplyView:
         props = self._props(phase, retry=retry, notes=self._notes())
         if metrics and self._turn.metrics:
             props["metrics"] = self._turn.metrics.as_dict()
+        if self._turn.error is not None:
+            props["code"] = self._turn.error.code
         return props
 
     def _notes(self) -> list[str]:

@@ -38,6 +38,8 @@ async def complete(machine: Machine, asked: ChatRequest, reply: Reply, exchange:
             await exchange.break_off()
         finally:
             await pieces.aclose()
+            seconds = measured.load + measured.prompt + measured.generation
+            machine.served.append({"said": asked.messages[-1].get("content"), "seconds": seconds})
 
 
 async def _stream(

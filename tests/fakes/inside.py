@@ -13,7 +13,7 @@ from starlette.routing import Route
 if TYPE_CHECKING:
     from tests.fakes.ollama import FakeOllama
 
-_COUNTERS: Final = ("busy", "waiting", "cancelled", "loads", "tokens_read")
+_COUNTERS: Final = ("busy", "waiting", "cancelled", "loads", "tokens_read", "served")
 
 
 def inside_routes(fake: FakeOllama) -> Sequence[Route]:

@@ -92,6 +92,8 @@ class Machine:
         busy: slots at work. waiting: requests behind them. idle: set while there are neither.
         loads, cancelled, tokens_read: models loaded, requests ended because their client left, and tokens read, since
             the start.
+        served: of each request with messages that had the slot, its last message and the seconds at true speed that it
+            took there.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Machine:
         self.loads = 0
         self.cancelled = 0
         self.tokens_read = 0
+        self.served: list[dict[str, Any]] = []
         self._runners: dict[str, Runner] = {}
         self._slots: defaultdict[str, Slot] = defaultdict(Slot)
 
