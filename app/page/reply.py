@@ -148,7 +148,7 @@ class ReplyView:
             else:
                 await self._answer_stream.add(event.text)
         elif isinstance(event, Waiting):
-            await self._show_phase("waiting", position=event.ahead)
+            await self._show_phase("waiting", position=event.ahead, seconds_left=event.seconds_left)
         elif isinstance(event, Loading):
             await self._show_phase("loading", seconds_left=event.seconds_left)
         elif isinstance(event, Reading):
