@@ -16,6 +16,7 @@ from app.engines.hub import Hub
 from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
+from app.engines.speed_file import SpeedFile
 from app.engines.speeds import SpeedBook
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
@@ -33,12 +34,14 @@ class Answering:
         finder: knows the default model.
         engines: those that are set up, also while they are away.
         versions: of them.
+        speeds: where those of the models are kept; None: nothing is.
     """
 
     chat: Chat
     finder: DefaultModelFinder
     engines: tuple[Engine, ...]
     versions: Versions
+    speeds: SpeedFile | None
 
     @property
     def device(self) -> str | None:
@@ -46,7 +49,9 @@ class Answering:
         return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
 
     async def close(self) -> None:
-        """Give back what the engines hold."""
+        """Keep what was learned, and give back what the engines hold."""
+        if self.speeds is not None:
+            await self.speeds.write()
         for engine in self.engines:
             await engine.close()
 
@@ -59,6 +64,9 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         windows: count how often each asks.
     """
     speeds = SpeedBook()
+    kept = SpeedFile(speeds, settings.data_dir) if settings.uses_database else None
+    if kept is not None:
+        kept.read()
     hub = Hub()
     ollama = OllamaEngine(
         settings.ollama_host,
@@ -144,7 +152,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds))
+    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds), kept)
 
 
 def _shown(url: str) -> str:
