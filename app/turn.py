@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app.asker import Asker
@@ -262,7 +262,7 @@ class ChatTurn:
                 asked = await self._request(engine, model)
             self._known = self._expected(engine, model, asked).held()
             try:
-                async with aclosing(engine.complete(asked.request)) as events:
+                async with aclosing(engine.complete(replace(asked.request, held_tokens=self._known))) as events:
                     async for event in events:
                         if self._first is None and isinstance(event, Delta | ToolCalls):
                             self._hold(engine, model, asked, asked.prompt.window.tokens)

@@ -160,6 +160,7 @@ class CompletionRequest:
         context_length: tokens of prompt and reply together (num_ctx).
         conversation: names the conversation, so that an engine can find the key-value cache of its last turn.
         expected_prompt_tokens: an estimate for progress and time limits; 0 when unknown.
+        held_tokens: of them, those that the engine is believed to have read before.
         raw: the one message's text is the prompt as it stands, without the chat template.
     """
 
@@ -169,6 +170,7 @@ class CompletionRequest:
     context_length: int
     conversation: str | None = None
     expected_prompt_tokens: int = 0
+    held_tokens: int = 0
     raw: bool = False
 
     @property
