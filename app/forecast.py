@@ -13,7 +13,7 @@ from typing import Final
 from app.engines.speeds import SpeedBook
 from app.warmth import Warmth
 
-# What takes longer than it was expected to is taken to need this share of it still, however long it has taken.
+# What takes longer than it was expected to is taken to need this share of what it has taken still.
 _REST: Final = 0.1
 
 
@@ -43,8 +43,8 @@ class Work:
             written: of them, since the first token came; None: none has come yet, so that it still loads or reads.
         """
         if written is not None:
-            return max(self.writing - written, _REST * self.writing)
-        return max(self.before_writing - passed, _REST * self.before_writing) + self.writing
+            return max(self.writing - written, _REST * max(self.writing, written))
+        return max(self.before_writing - passed, _REST * max(self.before_writing, passed)) + self.writing
 
 
 @dataclass(frozen=True, slots=True)

@@ -381,7 +381,10 @@ class Settings(BaseSettings):
         description="Seconds that loading a model may take.",
     )
     slots: int = Field(
-        0, ge=0, le=4096, description="Replies that an engine works on at once; 0: as many as it has slots."
+        0,
+        ge=0,
+        le=4096,
+        description="Replies that an engine works on at once, each alike; 0: each as many as it has slots.",
     )
     max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
     max_waiting_each: int = Field(

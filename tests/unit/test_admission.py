@@ -225,8 +225,8 @@ async def test_the_estimate_of_each_who_waits_is_that_of_all_before_it() -> None
     clock.now = 12.0  # the reading took longer, and has just ended
     first.writes()
     assert (queue.place(second), queue.place(third)) == (Place(1, 10.0), Place(2, 25.0))
-    clock.now = 40.0  # and the reply is far longer than replies are
-    assert queue.place(second).seconds_left == 1.0
+    clock.now = 42.0  # and the reply is far longer than replies are
+    assert queue.place(second).seconds_left == 3.0
 
 
 async def test_a_full_queue_tells_when_a_place_in_it_is_free() -> None:

@@ -37,10 +37,10 @@ def test_what_is_left_follows_the_phases() -> None:
     whole = Work("m", loading=2.0, reading=8.0, writing=10.0)
     assert whole.left(0.0) == 20.0
     assert whole.left(6.0) == 14.0
-    assert whole.left(15.0) == 11.0  # it reads still
+    assert whole.left(15.0) == 11.5  # it reads still
     assert whole.left(15.0, 0.0) == 10.0
     assert whole.left(19.0, 4.0) == 6.0
-    assert whole.left(99.0, 80.0) == 1.0
+    assert whole.left(99.0, 80.0) == 8.0
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.warmth = Warmth()
         self.speeds = SpeedBook()
-        self.admitted: list[Ticket] = []
 
     @initialize(slots=st.integers(1, 3), room=st.integers(0, 8), each=st.integers(1, 3))
     def open(self, slots: int, room: int, each: int) -> None:
@@ -89,8 +88,8 @@ class QueueMachine(RuleBasedStateMachine):
                     passed = other.number < person.number and other.ticket.round == person.ticket.round
                     other.overtaken += passed and other in self.people and not other.ticket.admitted
 
-    @rule(who=st.sampled_from(["ann", "bob", "eve", None]), steps=st.integers(0, 3))
-    def come(self, who: str | None, steps: int) -> None:
+    @rule(who=st.sampled_from(["ann", "bob", "eve", None, None]), warm=st.booleans(), steps=st.integers(0, 3))
+    def come(self, who: str | None, warm: bool, steps: int) -> None:
         waiting = [person for person in self.people if not person.ticket.admitted]
         full = self.queue.serving >= self.slots
         own = sum(person.who == who for person in waiting) if who is not None else 0
@@ -110,6 +109,8 @@ class QueueMachine(RuleBasedStateMachine):
         person = Person(self.came, who, ticket)
         self.came += 1
         self.people.append(person)
+        if warm:
+            self.warmth.used(MODEL, f"c{person.number}", Held(90, 0), None)
         person.task = self.loop.create_task(person.live())
         # A task that is cancelled before its first step never comes to its `finally`; a turn's generator neither: who
         # was never begun holds no ticket. So each takes its first step here.
