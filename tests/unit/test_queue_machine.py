@@ -19,6 +19,8 @@ from app.ticket import Place, Ticket
 from app.warmth import Held, Warmth
 
 MODEL = "m"
+# Nobody is bounded who is not told apart.
+WHO = ("ann", "bob", "eve", None, None, None)
 
 
 @dataclass
@@ -63,7 +65,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.warmth = Warmth()
         self.speeds = SpeedBook()
 
-    @initialize(slots=st.integers(1, 3), room=st.integers(0, 8), each=st.integers(1, 3))
+    @initialize(slots=st.integers(1, 2), room=st.integers(0, 12), each=st.integers(1, 3))
     def open(self, slots: int, room: int, each: int) -> None:
         self.slots, self.room, self.each = slots, room, each
         self.queue = Queue(lambda: self.slots, room, each=each, clock=lambda: self.now)
@@ -88,8 +90,16 @@ class QueueMachine(RuleBasedStateMachine):
                     passed = other.number < person.number and other.ticket.round == person.ticket.round
                     other.overtaken += passed and other in self.people and not other.ticket.admitted
 
-    @rule(who=st.sampled_from(["ann", "bob", "eve", None, None]), warm=st.booleans(), steps=st.integers(0, 3))
-    def come(self, who: str | None, warm: bool, steps: int) -> None:
+    @rule(
+        people=st.lists(st.tuples(st.sampled_from(WHO), st.booleans()), min_size=1, max_size=6), steps=st.integers(0, 3)
+    )
+    def come(self, people: list[tuple[str | None, bool]], steps: int) -> None:
+        """Several at once, or it would be empty most of the time."""
+        for who, warm in people:
+            self.join(who, warm=warm)
+        self.run(steps)
+
+    def join(self, who: str | None, *, warm: bool) -> None:
         waiting = [person for person in self.people if not person.ticket.admitted]
         full = self.queue.serving >= self.slots
         own = sum(person.who == who for person in waiting) if who is not None else 0
@@ -114,7 +124,7 @@ class QueueMachine(RuleBasedStateMachine):
         person.task = self.loop.create_task(person.live())
         # A task that is cancelled before its first step never comes to its `finally`; a turn's generator neither: who
         # was never begun holds no ticket. So each takes its first step here.
-        self.run(1 + steps)
+        self.run(1)
 
     @precondition(lambda self: any(person.served for person in self.people))
     @rule(data=st.data(), steps=st.integers(0, 3))
