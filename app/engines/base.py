@@ -10,7 +10,7 @@ Closing the stream (`aclose()`, or cancelling the task that reads it) ends the e
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from app.errors import EngineError
@@ -170,7 +170,8 @@ class CompletionRequest:
     context_length: int
     conversation: str | None = None
     expected_prompt_tokens: int = 0
-    held_tokens: int = 0
+    # No part of what is asked for: the same request is the same, whatever is believed.
+    held_tokens: int = field(default=0, compare=False)
     raw: bool = False
 
     @property
