@@ -76,7 +76,7 @@ ollama_environment() {
     plan=$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" \
         --slots "$slots" --num-ctx "${NUM_CTX:-0}") || die "NUM_CTX and SLOTS take whole numbers, see the line above"
     eval "$plan"
-    export SLOTS=$slots OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-$slots} OLLAMA_WAIT
+    export OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-$slots} OLLAMA_WAIT
     export LLAMA_ARG_CACHE_REUSE=${LLAMA_ARG_CACHE_REUSE:-32} LLAMA_ARG_SWA_FULL=${LLAMA_ARG_SWA_FULL:-1}
     export OLLAMA_MAX_LOADED_MODELS=${OLLAMA_MAX_LOADED_MODELS:-1} OLLAMA_KEEP_ALIVE=${OLLAMA_KEEP_ALIVE:--1}
     export OLLAMA_NO_CLOUD=${OLLAMA_NO_CLOUD:-1} OLLAMA_NOPRUNE=${OLLAMA_NOPRUNE:-1}

@@ -34,6 +34,8 @@ class Chat:
         estimator: token counts of what no engine has seen.
         slots: replies that an engine works on at once; 0: as many as it says.
         max_waiting: people who may wait for an engine.
+        max_waiting_each: requests of each of them that may.
+        max_wait: seconds after which one that waits is refused.
         max_message_bytes: largest message, in bytes of UTF-8.
         max_messages: most messages in one request.
         window_low: share of the conversation's room that stays after a cut.
@@ -52,6 +54,8 @@ class Chat:
         estimator: TokenEstimator | None = None,
         slots: int = 0,
         max_waiting: int = 16,
+        max_waiting_each: int = 1,
+        max_wait: float = 600,
         max_message_bytes: int = 262_144,
         max_messages: int = 1000,
         window_low: float = 0.5,
@@ -74,6 +78,8 @@ class Chat:
         self.clock = clock
         self._slots = slots
         self._max_waiting = max_waiting
+        self._max_waiting_each = max_waiting_each
+        self._max_wait = max_wait
         self._queues: dict[str, Queue] = {}
         self._warmth: dict[str, Warmth] = {}
         self.stopping = False
@@ -119,7 +125,7 @@ class Chat:
         engine = self.catalog.engine_of(found)
         if found.can_embed is False:
             raise CannotEmbed(parameter="input", model=found.name, engine=engine.label)
-        ticket = self.queue_of(engine).join(asker.who)
+        ticket = self.queue_of(engine).join(asker.who, asked_in=asker.request_id)
         try:
             async with aclosing(ticket.wait()) as places:
                 async for _ in places:
@@ -181,10 +187,18 @@ class Chat:
     def queue_of(self, engine: Engine) -> Queue:
         """The queue in front of an engine."""
         if engine.name not in self._queues:
-            queue = self._queues[engine.name] = Queue(self._slots or engine.slots, self._max_waiting)
+            queue = self._queues[engine.name] = Queue(
+                lambda: self._slots or engine.slots,
+                self._max_waiting,
+                each=self._max_waiting_each,
+                max_wait=self._max_wait,
+                clock=self.clock,
+            )
             queue.on_join, queue.on_idle = partial(self.ahead.yield_to, engine.name), self.ahead.wake
         return self._queues[engine.name]
 
     def warmth_of(self, engine: Engine) -> Warmth:
         """What an engine is believed to hold ready."""
-        return self._warmth.setdefault(engine.name, Warmth(self.queue_of(engine).slots, self.clock))
+        warmth = self._warmth.setdefault(engine.name, Warmth(clock=self.clock))
+        warmth.slots = self.queue_of(engine).slots
+        return warmth

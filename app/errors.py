@@ -18,6 +18,8 @@ ChatError                     anything a user is told about
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
 ├── Busy                      the queue is full
+│   ├── AlreadyWaiting        a request of this visitor, key or address waits already
+│   └── WaitedTooLong         it has waited for MAX_WAIT
 ├── TooManyRequests           this visitor, key or address has asked as often as RATE_LIMIT allows
 │   └── TooManyFromNetwork    all at this address together have
 ├── Stopping                  the server is about to end
@@ -41,6 +43,7 @@ ChatError                     anything a user is told about
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Final, Literal
 
 Language = Literal["en", "ru"]
@@ -57,6 +60,11 @@ def _duration(seconds: int, language: Language) -> str:
     size, english, russian = next(unit for unit in _UNITS if seconds % unit[0] == 0)
     number = seconds // size
     return f"{number:,} {russian}" if language == "ru" else f"{number:,} {english}{'' if number == 1 else 's'}"
+
+
+def _rounded(seconds: int) -> int:
+    """A wait as it is told."""
+    return seconds if seconds <= _EXACT else -(-seconds // 60) * 60
 
 
 class ChatError(Exception):
@@ -282,12 +290,43 @@ class NoModel(ChatError):
 
 
 class Busy(ChatError):
-    """Facts: `waiting`, how many people wait already."""
+    """Facts: `waiting`, how many wait already, and the `seconds` until a place is free; None: not known."""
 
     code = "queue_full"
     sentences = {
-        "en": "Too many people are waiting right now ({waiting}). Try again in a minute.",
-        "ru": "Сейчас слишком много ожидающих ({waiting}). Попробуйте через минуту.",
+        "en": "Too many people are waiting right now ({waiting}). Try again {soon}.",
+        "ru": "Сейчас слишком много ожидающих ({waiting}). Попробуйте {soon}.",
+    }
+
+    def __init__(self, *, waiting: int, seconds: float | None = None, **facts: int) -> None:
+        self.seconds = None if seconds is None else max(math.ceil(seconds), 1)
+        super().__init__(waiting=waiting, **facts, **({} if self.seconds is None else {"seconds": self.seconds}))
+
+    def sentence(self, language: Language, *, to_program: bool = False) -> str:
+        """See ChatError; with the times in words."""
+        wait = _duration(_rounded(60 if self.seconds is None else self.seconds), language)
+        soon = f"примерно через {wait}" if language == "ru" else f"in about {wait}"
+        long = _duration(int(self.facts.get("waited", 0)), language)
+        return self.sentences[language].format(waiting=self.facts["waiting"], soon=soon, long=long)
+
+
+class AlreadyWaiting(Busy):
+    """Facts: `waiting`, how many of this visitor's wait, and the `seconds` until the first of them has its turn."""
+
+    code = "already_waiting"
+    sentences = {
+        "en": "A message of yours is waiting already. Cancel it, or try again {soon}.",
+        "ru": "Одно ваше сообщение уже ждёт очереди. Отмените его или попробуйте {soon}.",
+    }
+
+
+class WaitedTooLong(Busy):
+    """Facts: those of `Busy`, and the seconds that it has `waited`."""
+
+    code = "waited_too_long"
+    sentences = {
+        "en": "This message has waited {long} for its turn, and nobody waits longer here. Try again {soon}.",
+        "ru": "Сообщение ждало очереди {long}, дольше здесь ждать нельзя. Попробуйте {soon}.",
     }
 
 
@@ -307,12 +346,11 @@ class TooManyRequests(ChatError):
     def sentence(self, language: Language, *, to_program: bool = False) -> str:
         """See ChatError; with the times in words."""
         count, period, seconds = (int(self.facts[name]) for name in ("count", "period", "seconds"))
-        wait = seconds if seconds <= _EXACT else -(-seconds // 60) * 60
         messages = f"{count:,}" if language == "ru" else f"{count:,} message{'' if count == 1 else 's'}"
         return self.sentences[language].format(
             messages=messages,
             last=_duration(period, language).removeprefix("1 " if language == "en" else ""),
-            wait=_duration(wait, language),
+            wait=_duration(_rounded(seconds), language),
         )
 
 

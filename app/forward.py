@@ -130,7 +130,7 @@ async def _together(
             admitted = began
             outcomes: Sequence[Completion | ChatError]
             try:
-                ticket = chat.queue_of(engine).join(asker.who)
+                ticket = chat.queue_of(engine).join(asker.who, asked_in=asker.request_id)
                 try:
                     async with aclosing(ticket.wait()) as places:
                         async for _ in places:

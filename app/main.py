@@ -97,6 +97,8 @@ def create_app(settings: Settings) -> FastAPI:
 
         finder.on_change(say)
         work = [finder.run(), pages.run()]
+        if answers.speeds is not None:
+            work.append(answers.speeds.run())
         if kept is not None:
             work.append(kept.retention(page).run())
             if counted.recall is not None:

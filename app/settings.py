@@ -334,6 +334,9 @@ class Settings(BaseSettings):
     )
     num_ctx: int = Field(4096, ge=512, le=1_048_576, description="Context length in tokens: prompt and reply together.")
     num_batch: int = Field(64, ge=1, le=4096, description="Tokens of the prompt read at once; small makes Stop quick.")
+    ollama_num_parallel: int = Field(
+        1, ge=0, le=4096, description="Replies that Ollama works on at once, as it is set there; SLOTS goes before it."
+    )
     num_thread: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: it decides.")
     model_memory: int = Field(
         0, ge=0, description="MiB that Ollama may use for a model; one that needs more is refused. 0: not checked."
@@ -389,9 +392,18 @@ class Settings(BaseSettings):
         description="Seconds that loading a model may take.",
     )
     slots: int = Field(
-        0, ge=0, le=4096, description="Replies that an engine works on at once; 0: as many as it has slots."
+        0,
+        ge=0,
+        le=4096,
+        description="Replies that an engine works on at once, each alike; 0: each as many as it has slots.",
     )
     max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
+    max_waiting_each: int = Field(
+        1, ge=1, le=100_000, description="Requests of one visitor, key or (without these) address that may wait."
+    )
+    max_wait: float = Field(
+        600, gt=0, le=86_400, description="Seconds after which a request that waits for a slot is refused."
+    )
     read_ahead: bool | None = Field(
         None,
         description="While nobody is served: read what the next message of an open page will need. By Ollama and "

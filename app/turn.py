@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app.asker import Asker
@@ -24,6 +24,7 @@ from app.engines.base import (
     Usage,
 )
 from app.errors import (
+    AlreadyWaiting,
     ChatError,
     EmptyMessage,
     EngineError,
@@ -33,6 +34,7 @@ from app.errors import (
     Stopping,
     TooManyRequests,
 )
+from app.forecast import Request
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
 from app.metrics import Outcome, ReplyMetrics
 from app.prompting import Asked, ReplyOptions
@@ -54,9 +56,11 @@ def readable(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The queue: `ahead` people are served or wait before this one."""
+    """The queue: `ahead` people are served or wait before this one; its turn comes in about `seconds_left`, None where
+    there is nothing to go by."""
 
     ahead: int
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,8 @@ class ChatTurn:
         self._admitted: float | None = None
         self._first: float | None = None
         self._deltas = 0
+        # Tokens of the prompt that the engine was believed to hold when it was asked.
+        self._known = 0
         self._prompt: Prompt | None = None
         self._usage: Usage | None = None
 
@@ -184,7 +190,7 @@ class ChatTurn:
     def refused(self) -> bool:
         """Whether the message itself, or that it comes so soon, is why there is no reply. An edit that is refused has
         changed nothing."""
-        return isinstance(self.error, InputError | PromptTooLong | TooManyRequests)
+        return isinstance(self.error, InputError | PromptTooLong | TooManyRequests | AlreadyWaiting)
 
     def _check_text(self) -> None:
         self.question.text = readable(self.question.text)
@@ -236,16 +242,19 @@ class ChatTurn:
         self._chat.check_features(engine, model, self.options)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
-        ticket = self._chat.queue_of(engine).join(self.asker.who)
+        expected = self._expected(engine, model, asked)
+        ticket = self._chat.queue_of(engine).join(self.asker.who, asked_in=self.asker.request_id, expected=expected)
         try:
             async with aclosing(ticket.wait()) as places:
-                async for ahead in places:
-                    yield Waiting(ahead)
+                async for place in places:
+                    yield Waiting(place.ahead, place.seconds_left)
             self._check_open()
             await self._chat.ahead.cleared(engine.name)
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:
+                    if isinstance(event, Delta | ToolCalls):
+                        ticket.writes()
                     yield event
         finally:
             ticket.leave()
@@ -255,8 +264,9 @@ class ChatTurn:
         for attempt in range(_CUTS):
             if attempt:
                 asked = await self._request(engine, model)
+            self._known = self._expected(engine, model, asked).held()
             try:
-                async with aclosing(engine.complete(asked.request)) as events:
+                async with aclosing(engine.complete(replace(asked.request, held_tokens=self._known))) as events:
                     async for event in events:
                         if isinstance(event, Loading):
                             self._chat.warmth_of(engine).forget()
@@ -291,6 +301,22 @@ class ChatTurn:
                     written = 0 if self.reasoning else self._deltas
                     self._hold(engine, model, asked, asked.prompt.window.tokens + written)
                 raise
+
+    def _expected(self, engine: Engine, model: ModelInfo, asked: Asked) -> Request:
+        """What the queue's estimates are made of."""
+        window = asked.prompt.window
+        return Request(
+            self._chat.speeds,
+            self._chat.warmth_of(engine),
+            model.id,
+            self._history.conversation,
+            window.first,
+            self.options.system,
+            window.tokens,
+            asked.estimate(self.question.counted),
+            asked.request.options.max_tokens,
+            loaded=model.loaded is not False,
+        )
 
     def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
         """The engine has read the prompt, and written as much as makes it `tokens` together."""
@@ -327,7 +353,7 @@ class ChatTurn:
     def _done(self, asked: Asked, model: ModelInfo, done: Done) -> None:
         self._usage = done.usage
         self.finish_reason = done.finish_reason
-        self._chat.speeds.observe(model.id, done.usage)
+        self._chat.speeds.observe(model.id, done.usage, held=self._known, cut=done.finish_reason == "length")
         if done.usage.prompt_tokens:
             self._learn(asked, model, done.usage.prompt_tokens)
 

@@ -17,8 +17,8 @@ from app.settings import ROOT
 DESCRIPTION: Final = f"""OpenAI's API under `/v1`, for any client that takes a base URL.
 
 Streams tell how they go on while nothing is written yet, in comments that clients pass over (`: waiting, 2 before
-you`). The status of a stream is held back for two seconds, so that a refusal has its own; later an error is an event
-`data: {{"error": ...}}`, after which there is neither a `finish_reason` nor `[DONE]`.
+you, about 40 s`). The status of a stream is held back for two seconds, so that a refusal has its own; later an error is
+an event `data: {{"error": ...}}`, after which there is neither a `finish_reason` nor `[DONE]`.
 
 A conversation that is too long for its model is read from a later message on; the header
 `X-Context-Messages-Left-Out` says how many messages it did not read. With `"context": "strict"` it is refused instead

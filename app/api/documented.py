@@ -19,11 +19,12 @@ WORDS: Final[Mapping[int, str]] = {
     404: "There is no such model (`model_not_found`), or no such path.",
     413: "A message, or the whole request, is too large.",
     422: "A field has a wrong type or a value out of range; `param` names it.",
-    429: "The queue is full (`queue_full`), or you have asked too often (`rate_limit_exceeded`); `Retry-After` says "
-    "when to come again.",
+    429: "The queue is full (`queue_full`), a request of yours waits in it already (`already_waiting`), or you have "
+    "asked too often (`rate_limit_exceeded`); `Retry-After` says when to come again.",
     500: "Something broke in this server.",
     502: "The engine broke.",
-    503: "The engine is away or has not enough memory, or the server is ending.",
+    503: "The engine is away or has not enough memory, the server is ending, or the request has waited for `MAX_WAIT` "
+    "(`waited_too_long`).",
     504: "The engine has been silent for too long.",
 }
 

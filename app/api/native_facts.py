@@ -49,6 +49,8 @@ SHOWN: Final = (
     "load_timeout",
     "slots",
     "max_waiting",
+    "max_waiting_each",
+    "max_wait",
     "max_batch",
     "max_message_bytes",
     "max_body_bytes",
@@ -128,6 +130,8 @@ def fact_routes(known: Known, settings: Settings, *, guards: Sequence[params.Dep
             "max_body_bytes": settings.max_body_bytes,
             "max_batch": settings.max_batch,
             "max_waiting": settings.max_waiting,
+            "max_waiting_each": settings.max_waiting_each,
+            "max_wait": settings.max_wait,
             "rate_limit": settings.rate_limit or None,
         }
         return _json(

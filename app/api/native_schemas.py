@@ -140,6 +140,8 @@ class Limits(BaseModel):
     max_body_bytes: int
     max_batch: int = Field(description="Prompts of one batch.")
     max_waiting: int = Field(description="Requests that may wait for an engine.")
+    max_waiting_each: int = Field(description="Of them, those of one visitor, key or address.")
+    max_wait: float = Field(description="Seconds that a request may wait.")
     rate_limit: str | None = Field(description="Requests in a time; null: any number.")
 
 

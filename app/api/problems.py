@@ -10,6 +10,8 @@ from app.errors import ChatError, Language
 
 _SOON: Final = 5  # seconds after which to come again
 _LATER: Final = 30
+# OpenAI's client takes no longer one at its word, and asks again within a second instead; by then there may be a place.
+_PATIENCE: Final = 60
 
 # Status, and seconds after which to come again. The nearest of an error's classes counts.
 _STATUSES: Final[dict[type[ChatError], tuple[int, int | None]]] = {
@@ -19,6 +21,7 @@ _STATUSES: Final[dict[type[ChatError], tuple[int, int | None]]] = {
     errors.UnknownModel: (404, None),
     errors.NoModel: (503, _LATER),
     errors.Busy: (429, _SOON),
+    errors.WaitedTooLong: (503, _SOON),
     errors.TooManyRequests: (429, None),
     errors.Stopping: (503, _LATER),
     errors.EngineError: (502, None),
@@ -76,6 +79,8 @@ def problem_of(error: ChatError, language: Language, *, messages: str = _MESSAGE
     status, retry_after = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
     if isinstance(error, errors.TooManyRequests):
         retry_after = error.seconds
+    elif isinstance(error, errors.Busy) and error.seconds is not None:
+        retry_after = min(error.seconds, _PATIENCE)
     parameter: str | None = None
     if isinstance(error, errors.Unsupported | errors.NotTaken | errors.NotSent | errors.TwoValues):
         named = str(error.facts["parameter"])

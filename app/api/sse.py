@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -66,8 +67,9 @@ class Form(Protocol):
 def comment(event: Event | None) -> bytes:
     """A line of the stream that clients pass over and that keeps proxies and clients from giving up."""
     match event:
-        case Waiting(ahead):
-            words = f"waiting, {ahead} before you"
+        case Waiting(ahead, seconds_left):
+            about = "" if seconds_left is None else f", about {max(math.ceil(seconds_left), 1)} s"
+            words = f"waiting, {ahead} before you{about}"
         case Loading():
             words = "loading the model"
         case Reading():

@@ -16,6 +16,7 @@ from app.engines.hub import Hub
 from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
+from app.engines.speed_file import SpeedFile
 from app.engines.speeds import SpeedBook
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
@@ -33,12 +34,14 @@ class Answering:
         finder: knows the default model.
         engines: those that are set up, also while they are away.
         versions: of them.
+        speeds: where those of the models are kept; None: nothing is.
     """
 
     chat: Chat
     finder: DefaultModelFinder
     engines: tuple[Engine, ...]
     versions: Versions
+    speeds: SpeedFile | None
 
     @property
     def device(self) -> str | None:
@@ -46,8 +49,10 @@ class Answering:
         return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
 
     async def close(self) -> None:
-        """End what they do, and give back what the engines hold."""
+        """End what they do, keep what was learned, and give back what the engines hold."""
         await self.chat.ahead.close()
+        if self.speeds is not None:
+            await self.speeds.write()
         for engine in self.engines:
             await engine.close()
 
@@ -60,6 +65,9 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         windows: count how often each asks.
     """
     speeds = SpeedBook()
+    kept = SpeedFile(speeds, settings.data_dir) if settings.uses_database else None
+    if kept is not None:
+        kept.read()
     hub = Hub()
     ollama = OllamaEngine(
         settings.ollama_host,
@@ -70,7 +78,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         load_timeout=settings.load_timeout,
         models_timeout=settings.models_timeout,
         speeds=speeds,
-        slots=settings.slots or 1,
+        slots=settings.slots or settings.ollama_num_parallel or 1,
         memory=settings.model_memory,
         cache_mib=settings.llama_arg_cache_ram,
         moves_cache=settings.llama_arg_cache_reuse > 0,
@@ -114,6 +122,8 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         estimator=TokenEstimator(tiktoken_estimate(settings.tiktoken_cache_dir) or bytes_estimate),
         slots=settings.slots,
         max_waiting=settings.max_waiting,
+        max_waiting_each=settings.max_waiting_each,
+        max_wait=settings.max_wait,
         max_message_bytes=settings.max_message_bytes,
         max_messages=settings.max_messages,
         rates=Rates(parse_many(settings.rate_limit) if settings.rate_limit else (), windows),
@@ -145,7 +155,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds))
+    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds), kept)
 
 
 def _shown(url: str) -> str:

@@ -10,7 +10,7 @@ Closing the stream (`aclose()`, or cancelling the task that reads it) ends the e
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from app.errors import EngineError
@@ -160,6 +160,7 @@ class CompletionRequest:
         context_length: tokens of prompt and reply together (num_ctx).
         conversation: names the conversation, so that an engine can find the key-value cache of its last turn.
         expected_prompt_tokens: an estimate for progress and time limits; 0 when unknown.
+        held_tokens: of them, those that the engine is believed to have read before.
         raw: the one message's text is the prompt as it stands, without the chat template.
     """
 
@@ -169,6 +170,8 @@ class CompletionRequest:
     context_length: int
     conversation: str | None = None
     expected_prompt_tokens: int = 0
+    # No part of what is asked for: the same request is the same, whatever is believed.
+    held_tokens: int = field(default=0, compare=False)
     raw: bool = False
 
     @property

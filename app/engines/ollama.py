@@ -19,7 +19,7 @@ from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature
 from app.engines.ollama_errors import LABEL
 from app.engines.ollama_fit import check_fit, kv_bytes
 from app.engines.ollama_http import OllamaHttp
-from app.engines.ollama_memory import Load, Memory, parts_of
+from app.engines.ollama_memory import Load, Memory, Part, parts_of
 from app.engines.ollama_protocol import (
     PullReader,
     Running,
@@ -213,7 +213,7 @@ class OllamaEngine:
                 yield Loading(speed.load_seconds)
                 await self.load(*load)
             reading_at = self._clock()
-            yield Reading(seconds_left=reading * self._memory.unread(load, prompt) if reading else None)
+            yield Reading(seconds_left=reading * self._unread(request, prompt, in_memory) if reading else None)
             first_at: float | None = None
             # Seconds that the prompt should take, and the model too, perhaps.
             first_limit = self._timeout + _READING_PATIENCE * reading
@@ -240,6 +240,14 @@ class OllamaEngine:
             )
             self._memory.answered(load, prompt)
         yield done
+
+    def _unread(self, request: CompletionRequest, prompt: Sequence[Part], in_memory: bool | None) -> float:
+        """Share of a prompt that has to be read. What is in the slot is known to the letter; of what the prompt cache
+        has beside it, only whoever asks knows."""
+        unread = self._memory.unread((request.model, request.context_length), prompt)
+        if in_memory is False:
+            return unread
+        return min(unread, 1.0 - request.held_tokens / request.expected_prompt_tokens)
 
     async def _check_fit(self, model: str, context_length: int) -> None:
         if not self._memory_limit:

@@ -16,6 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature, Loading, ModelInfo, Reading
+from app.engines.llama_slots import LlamaSlots
 from app.engines.openai_errors import PromptLargerThan, Refusal, StillLoading, embed_error_of, error_of
 from app.engines.openai_http import Json, OpenAIHttp
 from app.engines.openai_request import CHAT, RAW, Body, body_of, counted_of
@@ -76,6 +77,7 @@ class OpenAICompatibleEngine:
         self._speeds = speeds or SpeedBook()
         self._kind: ServerKind | None = None
         self._models: tuple[ModelInfo, ...] = ()
+        self._slots = LlamaSlots()
 
     @property
     def label(self) -> str:
@@ -168,16 +170,21 @@ class OpenAICompatibleEngine:
                         yield wait
                 loading = time.monotonic() - began
             try:
-                async with aclosing(self._attempt(request, loading)) as events:
-                    async for event in events:
-                        yield event
+                slots = self.slots if self._known.tells_progress and not self._known.loads_on_demand else 1
+                with self._slots.taken(request.conversation, slots) as slot:
+                    async with aclosing(self._attempt(request, loading, slot)) as events:
+                        async for event in events:
+                            yield event
                 return
             except StillLoading:
                 # It has been started anew since it was last asked.
+                self._slots.forget()
                 if attempt:
                     raise
 
-    async def _attempt(self, request: CompletionRequest, loading: float) -> AsyncGenerator[EngineEvent, None]:
+    async def _attempt(
+        self, request: CompletionRequest, loading: float, slot: int | None
+    ) -> AsyncGenerator[EngineEvent, None]:
         kind = self._known
         self._check(request, kind)
         speed = self._speeds.of(f"{self.name}/{request.model}")
@@ -185,7 +192,7 @@ class OpenAICompatibleEngine:
         if not kind.tells_progress:
             # The speed of a model that has not answered yet is that of another machine.
             yield Reading(seconds_left=None if speed == Speed() else reading)
-        body = body_of(request, kind)
+        body = body_of(request, kind, slot)
         chunks = self._http.chunks(
             RAW if request.raw else CHAT,
             body,

@@ -24,8 +24,14 @@ _COUNTED: Final = (
 )
 
 
-def body_of(request: CompletionRequest, kind: ServerKind) -> Body:
-    """The body for `CHAT`, or `RAW` if the request is raw. `max_tokens`, as not all know its successor."""
+def body_of(request: CompletionRequest, kind: ServerKind, slot: int | None = None) -> Body:
+    """The body for `CHAT`, or `RAW` if the request is raw. `max_tokens`, as not all know its successor.
+
+    Args:
+        request: what is asked for.
+        kind: of the server.
+        slot: which of llama.cpp's slots it is for; None: the server's own choice.
+    """
     options = request.options
     body: Body = {
         "model": request.model,
@@ -45,6 +51,8 @@ def body_of(request: CompletionRequest, kind: ServerKind) -> Body:
         body["frequency_penalty"] = options.frequency_penalty
     if kind.tells_progress:
         body |= {"return_progress": True, "cache_prompt": True}
+        if slot is not None:
+            body["id_slot"] = slot
     if request.raw:
         return body | {"prompt": request.messages[-1].content}
     body["messages"] = [_message(message) for message in request.messages]

@@ -97,6 +97,11 @@ class ReplyView:
             return set()
         return {self._message["id"], *([] if self._reasoning is None else [self._reasoning["id"]])}
 
+    def waits_for(self, message_id: str) -> bool:
+        """Whether nothing of that reply has come yet, and it has not ended either."""
+        turn = self._turn
+        return turn.answer_id == message_id and turn.metrics is None and not (turn.text or turn.reasoning)
+
     async def move_to(self, emitter: BaseChainlitEmitter) -> None:
         """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
         follows."""
@@ -148,7 +153,9 @@ class ReplyView:
             else:
                 await self._answer_stream.add(event.text)
         elif isinstance(event, Waiting):
-            await self._show_phase("waiting", position=event.ahead)
+            await self._show_phase(
+                "waiting", position=event.ahead, seconds_left=event.seconds_left, message_id=self._message["id"]
+            )
         elif isinstance(event, Loading):
             await self._show_phase("loading", seconds_left=event.seconds_left)
         elif isinstance(event, Reading):

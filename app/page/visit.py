@@ -368,6 +368,11 @@ class Visit:
         if self.answering is not None:
             self.answering.cancel()
 
+    def cancel(self, message_id: str) -> None:
+        """End a reply that has not begun; one that has begun meanwhile goes on."""
+        if self._view is not None and self._view.waits_for(message_id):
+            self.stop()
+
     def checkpoint(self) -> None:
         """Store the reply that is being written as far as it has come."""
         if self._view is not None:

@@ -17,7 +17,7 @@ const WORDS = {
     writing: (model) => `${model} is writing`,
     about: (time) => `about ${time}`, elapsed: (time) => `${time} so far`,
     second: 's', minute: 'min', speed: 'tok/s',
-    stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer',
+    cancel: 'Cancel', stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer',
     first: (time) => `first token ${time}`,
     tokens: (count, n) => `${count} ${n === 1 ? 'token' : 'tokens'}`,
     characters: (count, n) => `${count} ${n === 1 ? 'char' : 'chars'}`,
@@ -35,7 +35,7 @@ const WORDS = {
     writing: (model) => `${model} пишет`,
     about: (time) => `ещё около ${time}`, elapsed: (time) => `уже ${time}`,
     second: 'с', minute: 'мин', speed: 'ток/с',
-    stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ',
+    cancel: 'Отменить', stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ',
     first: (time) => `первый токен ${time}`,
     tokens: (count, n) => `${count} ${russian(n, 'токен', 'токена', 'токенов')}`,
     characters: (count, n) => `${count} ${russian(n, 'знак', 'знака', 'знаков')}`,
@@ -82,7 +82,33 @@ function speaker(props) {
 // until the server sends others: the moment they came is kept by them.
 const arrivals = new WeakMap();
 
-function Live({ given }) {
+// Ends what waits in the queue. The server sends the line again whenever the place changes, so that the button is made
+// anew: whoever had it under the keyboard's focus keeps it.
+let focused = '';
+function Cancel({ given, callAction }) {
+  const { message_id } = given;
+  const button = React.useRef(null);
+  const [asked, setAsked] = React.useState(false);
+  React.useEffect(() => {
+    if (focused === message_id && document.activeElement === document.body) button.current?.focus();
+  }, []);
+  const cancel = async () => {
+    setAsked(true);
+    try {
+      await callAction({ name: 'cancel', payload: { message_id } });
+    } finally {
+      setAsked(false);
+    }
+  };
+  return h('button', {
+    type: 'button', ref: button, className: 'reply-cancel', 'data-testid': 'cancel', disabled: asked, onClick: cancel,
+    onFocus: () => { focused = message_id; },
+    // Not when it is taken away while it has the focus: that tells of none.
+    onBlur: () => { focused = ''; },
+  }, speaker(given).words.cancel);
+}
+
+function Live({ given, callAction }) {
   const { phase, position, seconds_left: left, processed, total } = given;
   const { words, number, duration, model } = speaker(given);
   const [now, setNow] = React.useState(Date.now());
@@ -94,7 +120,8 @@ function Live({ given }) {
   const remaining = left == null ? 0 : Math.ceil(left - passed);
   let time = '';
   if (remaining >= 1) time = words.about(duration(remaining, number));
-  else if (passed >= 2) time = words.elapsed(duration(Math.floor(passed), number));
+  // Who was told a time to wait hears another one soon; the seconds since the last one say nothing.
+  else if (passed >= 2 && !(phase === 'waiting' && left != null)) time = words.elapsed(duration(Math.floor(passed), number));
   const share = phase === 'reading' && total > 0 ? percent(processed || 0, total) : null;
   return h('div', { className: 'reply-live' },
     h('span', { className: 'reply-dot' }),
@@ -105,7 +132,8 @@ function Live({ given }) {
       share !== null && h('span', {
         className: 'reply-bar', role: 'progressbar', 'aria-label': words.reading(model),
         'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': share,
-      }, h('span', { style: { width: `${share}%` } }))));
+      }, h('span', { style: { width: `${share}%` } }))),
+    phase === 'waiting' && given.message_id && h(Cancel, { given, callAction }));
 }
 
 // Pairs of what is shown and what the tooltip says.

@@ -66,7 +66,13 @@ def slow_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with (
         fake_ollama(folder, "--models", MODELS, "--prompt-speed", "100000", "--load-seconds", "0") as ollama,
         server(
-            folder, OLLAMA_HOST=ollama.url, NUM_CTX="512", STREAM_COMMENT_SECONDS="0.05", MAX_WAITING="1"
+            folder,
+            OLLAMA_HOST=ollama.url,
+            NUM_CTX="512",
+            STREAM_COMMENT_SECONDS="0.05",
+            MAX_WAITING="1",
+            MAX_WAITING_EACH="9",
+            MAX_WAIT="6",
         ) as program,
     ):
         yield Site(program, ollama)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from tests.api.conftest import Site
+from tests.site import fake_ollama, server
 
 # Noticed within this time, in seconds; `make bench` measures how much less it is.
 _SOON = 5.0
@@ -40,7 +44,7 @@ def busy(site: Site) -> bool:
 def test_who_waits_is_told_so_until_the_queue_is_full(slow_site: Site) -> None:
     with asking(slow_site, "!hang") as first, asking(slow_site, "!echo at last") as second:
         lines = second.iter_lines()
-        assert next(lines) == ": waiting, 1 before you"
+        assert re.fullmatch(r": waiting, 1 before you, about \d+ s", next(lines))
         until(lambda: busy(slow_site))
         third = slow_site.chat("hi", stream=True)
         assert (third.status_code, third.json()["error"]["code"]) == (429, "queue_full")
@@ -51,6 +55,56 @@ def test_who_waits_is_told_so_until_the_queue_is_full(slow_site: Site) -> None:
     deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in rest if line.startswith("data: {")]
     assert "".join(delta.get("content", "") for delta in deltas) == "at last"
     assert rest[-2:] == ["data: [DONE]", ""]
+
+
+def test_who_finds_the_queue_full_is_told_when_a_place_is_free_and_openais_client_comes_again_then(
+    slow_site: Site,
+) -> None:
+    with asking(slow_site, "!words 36", max_tokens=36) as first, asking(slow_site, "!echo second") as second:
+        lines = second.iter_lines()
+        assert next(lines).startswith(": waiting")
+        refused = slow_site.chat("hi")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        # 36 tokens at 17.8 a second, as it is known beforehand.
+        assert refused.headers["retry-after"] in ("1", "2", "3")
+        with openai.OpenAI(base_url=slow_site.url, api_key="any", max_retries=2) as client:
+            reply = client.chat.completions.create(
+                model="gemma2:2b", messages=[{"role": "user", "content": "!echo third"}]
+            )
+        assert reply.choices[0].message.content == "third"
+        assert first.read()
+        assert list(lines)[-2:] == ["data: [DONE]", ""]
+
+
+def test_who_waits_for_too_long_is_refused(slow_site: Site) -> None:
+    with asking(slow_site, "!hang"):
+        until(lambda: busy(slow_site))
+        refused = slow_site.chat("hi")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "waited_too_long")
+        assert int(refused.headers["retry-after"]) > 0
+        with asking(slow_site, "hi") as stream:
+            lines = [line for line in stream.iter_lines() if line.startswith("data")]
+        assert json.loads(lines[-1][6:])["error"]["code"] == "waited_too_long"
+
+
+def test_the_second_request_of_one_address_that_waits_is_refused(tmp_path: Path) -> None:
+    with (
+        fake_ollama(tmp_path, "--load-seconds", "0") as ollama,
+        server(tmp_path, OLLAMA_HOST=ollama.url, STOP_SECONDS="0") as program,
+    ):
+        site = Site(program, ollama)
+        with asking(site, "!hang"):
+            until(lambda: busy(site))
+            with asking(site, "hi") as second:
+                lines = second.iter_lines()
+                assert next(lines).startswith(": waiting")
+                refused = site.chat("hi")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "already_waiting")
+                assert int(refused.headers["retry-after"]) > 0
+                # The prompts of a batch are one request.
+                batch = {"model": "gemma2:2b", "prompts": ["a", "b"]}
+                answer = httpx.post(f"{program.url}/api/forward_batch", json=batch, timeout=30, trust_env=False)
+                assert answer.status_code == 429
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/completions"])

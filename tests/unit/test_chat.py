@@ -260,7 +260,11 @@ async def test_who_comes_second_waits_and_is_told_so() -> None:
         await asyncio.sleep(0)
     engine.go_on.set()
     await first
-    assert (await second)[0] == Waiting(1)
+    waited = (await second)[0]
+    assert isinstance(waited, Waiting)
+    assert waited.ahead == 1
+    # As gemma2:2b on two cores would be expected to take: nothing is known of this one yet.
+    assert waited.seconds_left == pytest.approx(200 / 17.8 + 5 / 55, rel=0.1)
 
 
 async def test_who_finds_the_queue_full_is_refused_at_once() -> None:

@@ -134,6 +134,31 @@ async def tokens_of(server: Program, asked: CompletionRequest) -> int:
         return len((await client.post("/tokenize", json={"content": prompt})).json()["tokens"])
 
 
+async def test_conversations_with_one_system_prompt_do_not_push_each_other_out_of_their_slots(gguf: Path) -> None:
+    system = ChatMessage("system", "You are the guide of this program and answer shortly. " * 12)
+    talks: dict[str, list[ChatMessage]] = {"a": [system], "b": [system]}
+    unread = []
+    with llama_server(gguf, gguf.parent, "-c", "4096", "-np", "2") as program:
+        engine = OpenAICompatibleEngine(program.url)
+        await engine.models()
+        assert engine.slots == 2
+        for number in range(3):
+            for name, talk in talks.items():
+                talk.append(ChatMessage("user", f"Question {number} of {name}: where are the settings?"))
+                options = GenerationOptions(temperature=0, max_tokens=24)
+                asked = CompletionRequest("guide", tuple(talk), options, 2048, conversation=name)
+                events = await events_of(engine, asked)
+                usage = end_of(events).usage
+                assert usage.prompt_tokens is not None
+                assert usage.cached_tokens is not None
+                unread.append(usage.prompt_tokens - usage.cached_tokens)
+                talk.append(ChatMessage("assistant", text_of(events)))
+        await engine.close()
+    # Its first turn each reads whole, and from then on no more than its newest message.
+    assert min(unread[:2]) > 100
+    assert max(unread[2:]) < 50
+
+
 async def wait_until_idle(server: Program) -> None:
     """Until the server's one slot works on nothing."""
     headers = {"authorization": f"Bearer {KEY.get_secret_value()}"}
