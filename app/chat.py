@@ -14,7 +14,16 @@ from app.asker import Asker
 from app.engines.base import Embeddings, Engine, ModelInfo
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
-from app.errors import CannotChat, CannotEmbed, EmptyMessage, MessageTooLarge, Stopping, TooManyMessages, Unsupported
+from app.errors import (
+    CannotChat,
+    CannotEmbed,
+    CannotGoOn,
+    EmptyMessage,
+    MessageTooLarge,
+    Stopping,
+    TooManyMessages,
+    Unsupported,
+)
 from app.history import SessionHistory, StoredMessage
 from app.prompting import Prompting, ReplyOptions
 from app.rates import Rates
@@ -81,6 +90,7 @@ class Chat:
         options: ReplyOptions,
         *,
         asker: Asker | None = None,
+        begun: StoredMessage | None = None,
     ) -> ChatTurn:
         """A turn that asks `question`; nothing happens until its events are read.
 
@@ -90,8 +100,9 @@ class Chat:
             answer_id: the id that the answer gets in the history.
             options: model, system prompt, sampling.
             asker: who asks; None: a page that tells nobody apart.
+            begun: the answer so far, to be gone on with; the question is the last one, and has it.
         """
-        return ChatTurn(self, history, question, answer_id, options, asker or Asker("page"))
+        return ChatTurn(self, history, question, answer_id, options, asker or Asker("page"), begun)
 
     async def embed(
         self, model: str, texts: Sequence[str], *, asker: Asker | None = None
@@ -146,8 +157,10 @@ class Chat:
         if messages > self.max_messages:
             raise TooManyMessages(count=messages, limit=self.max_messages)
 
-    def check_features(self, engine: Engine, model: ModelInfo, options: ReplyOptions) -> None:
-        """Refuse what the model or its engine cannot honour.
+    def check_features(
+        self, engine: Engine, model: ModelInfo, options: ReplyOptions, *, continues: bool = False
+    ) -> None:
+        """Refuse what the model or its engine cannot honour; `continues`: an answer is to be gone on with.
 
         Raises:
             Unsupported: with OpenAI's name of what it is.
@@ -155,6 +168,8 @@ class Chat:
         if not model.can_chat:
             raise CannotChat(parameter="messages", model=model.name, engine=engine.label)
         wanted = options.generation.features() | ({"raw"} if options.raw else set())
+        if continues and "continue" not in engine.features:
+            raise CannotGoOn(parameter="messages", model=model.name, engine=engine.label)
         missing = sorted(wanted - engine.features)
         if "tools" in wanted and model.can_use_tools is False:
             missing.insert(0, "tools")

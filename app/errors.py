@@ -6,6 +6,7 @@ ChatError                     anything a user is told about
 │   ├── MessageTooLarge       more bytes than MAX_MESSAGE_BYTES
 │   ├── MessageTooLong        more tokens than the model can read
 │   ├── ConversationTooLong   the same for a conversation that must not be cut
+│   ├── ReplyTooLong          a reply to go on with has filled what the model can read
 │   ├── SystemPromptTooLong   it leaves no room for a message
 │   ├── TooManyMessages       more in one request than MAX_MESSAGES
 │   ├── NotTaken              a program sent what this server does not take
@@ -14,6 +15,7 @@ ChatError                     anything a user is told about
 │   ├── TooManyPrompts        more than MAX_BATCH at once
 │   └── Unsupported           this model or its engine cannot do what was asked
 │       ├── CannotChat        it writes no text, but embeds
+│       ├── CannotGoOn        it cannot go on with a reply
 │       └── CannotEmbed       it makes no embeddings
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
@@ -154,6 +156,14 @@ class ConversationTooLong(InputError):
     }
 
 
+class ReplyTooLong(InputError):
+    code = "context_length_exceeded"
+    sentences = {
+        "en": "This reply has filled what the model can read at once and cannot go on. Ask for the rest in a message.",
+        "ru": "Ответ занял всё, что модель может прочитать за раз. Спросите остальное новым сообщением.",
+    }
+
+
 class TooManyMessages(InputError):
     """Facts: `count` and `limit`."""
 
@@ -220,6 +230,15 @@ class CannotChat(Unsupported):
     sentences = {
         "en": "`{model}` on {engine} is not one that writes text. Choose another model.",
         "ru": "`{model}` на {engine} не пишет текст. Выберите другую модель.",
+    }
+
+
+class CannotGoOn(Unsupported):
+    """Facts: those of `Unsupported`."""
+
+    sentences = {
+        "en": "{engine} cannot go on with a reply. Choose another model, or ask for the rest in a message.",
+        "ru": "{engine} не умеет продолжать ответ. Выберите другую модель или спросите остальное сообщением.",
     }
 
 

@@ -42,6 +42,7 @@ _ABOUT_MESSAGES: Final = (
     errors.MessageTooLong,
     errors.ConversationTooLong,
     errors.SystemPromptTooLong,
+    errors.ReplyTooLong,
     errors.PromptTooLong,
     errors.TooManyMessages,
     errors.TooManyPrompts,

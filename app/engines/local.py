@@ -66,7 +66,9 @@ class LocalEngine:
 
     name: Final = "transformers"
     # There is no constrained decoding here, and no reader of a model's own way to ask for functions.
-    features: Final[frozenset[Feature]] = frozenset(("stop", "seed", "presence_penalty", "frequency_penalty", "raw"))
+    features: Final[frozenset[Feature]] = frozenset(
+        ("stop", "seed", "presence_penalty", "frequency_penalty", "raw", "continue")
+    )
     label: Final = LABEL
     slots: Final = 1
 

@@ -17,7 +17,8 @@ const WORDS = {
     writing: (model) => `${model} is writing`,
     about: (time) => `about ${time}`, elapsed: (time) => `${time} so far`,
     second: 's', minute: 'min', speed: 'tok/s',
-    stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer',
+    stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer', goOn: 'Continue',
+    last: 'last part',
     first: (time) => `first token ${time}`,
     tokens: (count, n) => `${count} ${n === 1 ? 'token' : 'tokens'}`,
     characters: (count, n) => `${count} ${n === 1 ? 'char' : 'chars'}`,
@@ -35,7 +36,8 @@ const WORDS = {
     writing: (model) => `${model} пишет`,
     about: (time) => `ещё около ${time}`, elapsed: (time) => `уже ${time}`,
     second: 'с', minute: 'мин', speed: 'ток/с',
-    stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ',
+    stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ', goOn: 'Продолжить',
+    last: 'последняя часть',
     first: (time) => `первый токен ${time}`,
     tokens: (count, n) => `${count} ${russian(n, 'токен', 'токена', 'токенов')}`,
     characters: (count, n) => `${count} ${russian(n, 'знак', 'знака', 'знаков')}`,
@@ -115,6 +117,7 @@ function facts(given) {
   const { long } = words;
   const parts = [[given.model, `${long.model}: ${[given.model, engine && `(${engine})`].filter(Boolean).join(' ')}`]];
   if (phase !== 'finished') parts.push([words[phase]]);
+  if (given.went_on) parts.push([words.last]);
   if (metrics) {
     const about = metrics.estimated ? '≈' : '';
     const add = (value, show, name) => {
@@ -147,15 +150,20 @@ const arrow = () => h('svg', {
   viewBox: '0 0 24 24', fill: 'none', stroke: 'currentColor', strokeWidth: 2, 'aria-hidden': 'true',
 }, h('path', { d: 'M3 12a9 9 0 1 0 9-9 9.75 9.75 0 0 0-6.74 2.74L3 8' }), h('path', { d: 'M3 3v5h5' }));
 
+// An arrow to the right: lucide's arrow-right.
+const onward = () => h('svg', {
+  viewBox: '0 0 24 24', fill: 'none', stroke: 'currentColor', strokeWidth: 2, 'aria-hidden': 'true',
+}, h('path', { d: 'M5 12h14' }), h('path', { d: 'm12 5 7 7-7 7' }));
+
 function Ended({ given, callAction }) {
-  const { phase, notes, retry, message_id } = given;
+  const { phase, notes, retry, go_on: goOn, message_id } = given;
   const { words } = speaker(given);
   const [asked, setAsked] = React.useState(false);
   const parts = facts(given);
-  const again = async () => {
+  const ask = async (name) => {
     setAsked(true);
     try {
-      await callAction({ name: 'retry', payload: { message_id } });
+      await callAction({ name, payload: { message_id } });
     } finally {
       setAsked(false);
     }
@@ -163,8 +171,10 @@ function Ended({ given, callAction }) {
   return h(React.Fragment, null,
     h('div', { className: 'reply-parts', title: parts.map(([, long]) => long).filter(Boolean).join('\n') },
       parts.map(([short], index) => h('span', { key: index }, short)),
-      retry && h('button', { type: 'button', 'data-testid': 'retry', disabled: asked, onClick: again },
-        arrow(), phase === 'finished' ? words.again : words.retry)),
+      retry && h('button', { type: 'button', 'data-testid': 'retry', disabled: asked, onClick: () => ask('retry') },
+        arrow(), phase === 'finished' ? words.again : words.retry),
+      goOn && h('button', { type: 'button', 'data-testid': 'continue', disabled: asked, onClick: () => ask('continue') },
+        onward(), words.goOn)),
     (notes || []).map((note, index) =>
       h('div', { key: index, className: 'reply-note', 'data-testid': 'reply-note' }, note)));
 }
