@@ -257,7 +257,7 @@ class ReplyView:
         step["output"] = words
         step["isError"] = is_error
         step["metadata"] = {NOTICE: True}
-        await self._keep(step, self._final(phase, retry=True, metrics=step is self._message))
+        await self._keep(step, self._final(phase, retry=True, is_reply=step is self._message))
 
     async def _store_now_and_then(self) -> None:
         while True:
@@ -327,12 +327,16 @@ class ReplyView:
             "engine": model.engine if model else "",
         } | facts
 
-    def _final(self, phase: Phase, *, retry: bool, metrics: bool = True) -> dict[str, Any]:
+    def _final(self, phase: Phase, *, retry: bool, is_reply: bool = True) -> dict[str, Any]:
         turn = self._turn
         props = self._props(
-            phase, retry=retry, go_on=turn.can_go_on, went_on=self._goes_on and bool(turn.came), notes=self._notes()
+            phase,
+            retry=retry,
+            go_on=is_reply and turn.can_go_on,
+            went_on=self._goes_on and bool(turn.came),
+            notes=self._notes(),
         )
-        if metrics and self._turn.metrics:
+        if is_reply and self._turn.metrics:
             props["metrics"] = self._turn.metrics.as_dict()
         return props
 
