@@ -6,7 +6,7 @@ message, options -> admission (queue) -> context window -> engine -> stream of e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from app.admission import Queue
@@ -175,6 +175,11 @@ class Chat:
             missing.insert(0, "tools")
         if missing:
             raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
+
+    @property
+    def queues(self) -> Mapping[str, Queue]:
+        """The queues in front of the engines that were asked, by engine."""
+        return self._queues
 
     @property
     def serving(self) -> int:
