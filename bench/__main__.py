@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import api, guide, page, storage, turns
+from bench import api, cancels, guide, page, storage, turns
 from bench.figures import Figure, table
 
 _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
@@ -14,6 +14,7 @@ _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("api", api.measure),
     ("guide", guide.measure),
     ("turns", turns.measure),
+    ("cancels", cancels.measure),
     ("storage", storage.measure),
 )
 
