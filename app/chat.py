@@ -19,6 +19,7 @@ from app.errors import (
     CannotEmbed,
     CannotGoOn,
     EmptyMessage,
+    MemoryShort,
     MessageTooLarge,
     Stopping,
     TooManyMessages,
@@ -47,6 +48,7 @@ class Chat:
         fallback_model: answers when the chosen model's engine fails before its first token; empty: none.
         rates: how often each may ask.
         on_end: told of each reply that has ended, whichever way. It neither waits nor fails.
+        memory_short: whether there is no memory for another reply.
         clock: seconds, monotonic.
     """
 
@@ -64,6 +66,7 @@ class Chat:
         fallback_model: str = "",
         rates: Rates | None = None,
         on_end: Callable[[Ended], None] = lambda _: None,
+        memory_short: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.catalog = catalog
@@ -75,6 +78,7 @@ class Chat:
         self.prompting = Prompting(catalog, self.estimator, window_low)
         self.fallback_model = fallback_model
         self.on_end = on_end
+        self.memory_short = memory_short
         self.clock = clock
         self._slots = slots
         self._max_waiting = max_waiting
@@ -116,8 +120,7 @@ class Chat:
         Raises:
             ChatError: it failed, the model cannot embed, too much was asked for, or the queue is full.
         """
-        if self.stopping:
-            raise Stopping
+        self.check_open()
         asker = asker or Asker("v1")
         await self.rates.count(asker)
         found = await self.catalog.find(model)
@@ -132,6 +135,18 @@ class Chat:
             return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
         finally:
             ticket.leave()
+
+    def check_open(self) -> None:
+        """Whether a reply may begin now.
+
+        Raises:
+            Stopping: the server is about to end.
+            MemoryShort: there is hardly any memory left.
+        """
+        if self.stopping:
+            raise Stopping
+        if self.memory_short():
+            raise MemoryShort
 
     def checked(self, text: str) -> str:
         """A message as engines and databases take it.

@@ -23,6 +23,7 @@ ChatError                     anything a user is told about
 ├── TooManyRequests           this visitor, key or address has asked as often as RATE_LIMIT allows
 │   └── TooManyFromNetwork    all at this address together have
 ├── Stopping                  the server is about to end
+├── MemoryShort               the container has hardly any memory left (MEMORY_GUARD)
 └── EngineError               the engine failed; the same request may work later
     ├── EngineUnreachable     nobody answers at the engine's address
     │   └── HubUnreachable    there is no way to where models are downloaded from
@@ -353,6 +354,20 @@ class Stopping(ChatError):
     for_programs = {
         "en": "The server is being restarted. Send the request again in a minute.",
         "ru": "Сервер перезапускается. Повторите запрос через минуту.",
+    }
+
+
+class MemoryShort(ChatError):
+    code = "memory_short"
+    sentences = {
+        "en": "This server is short of memory, so it begins no new reply. Your message is kept: "
+        "press Try again in a minute.",
+        "ru": "На сервере почти не осталось памяти, и новых ответов он пока не начинает. Сообщение сохранено: "
+        "нажмите «Повторить» через минуту.",
+    }
+    for_programs = {
+        "en": "This server is short of memory, so it begins no new reply. Send the request again in a minute.",
+        "ru": "На сервере почти не осталось памяти, и новых ответов он пока не начинает. Повторите через минуту.",
     }
 
 

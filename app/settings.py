@@ -381,6 +381,12 @@ class Settings(BaseSettings):
         0, ge=0, le=4096, description="Replies that an engine works on at once; 0: as many as it has slots."
     )
     max_waiting: int = Field(16, ge=0, le=100_000, description="People who may wait for a slot.")
+    memory_guard: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Share of the container's memory from which on new replies are refused; 0: never.",
+    )
     max_message_bytes: int = Field(262_144, ge=1024, le=900_000, description="Largest message, in bytes of UTF-8.")
     max_messages: int = Field(
         1000, ge=1, le=100_000, description="Most messages in one request of a program, or prompts in a batch."

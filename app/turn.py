@@ -30,7 +30,6 @@ from app.errors import (
     NoModel,
     PromptTooLong,
     ReplyTooLong,
-    Stopping,
     TooManyRequests,
 )
 from app.going_on import Seam
@@ -195,7 +194,7 @@ class ChatTurn:
             raise EmptyMessage
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
-        self._check_open()
+        self._chat.check_open()
         await self._chat.rates.count(self.asker)
         if not self.options.model:
             raise NoModel
@@ -249,10 +248,6 @@ class ChatTurn:
         counted = self._usage.reply_tokens if self._usage else None
         return self._deltas if counted is None else counted
 
-    def _check_open(self) -> None:
-        if self._chat.stopping:
-            raise Stopping
-
     async def _fallback(self, problem: EngineError) -> ModelInfo | None:
         """The model to ask instead, if nothing has come yet and one is set."""
         if not self._chat.fallback_model or self._deltas or isinstance(problem, PromptTooLong):
@@ -278,7 +273,7 @@ class ChatTurn:
             async with aclosing(ticket.wait()) as places:
                 async for ahead in places:
                     yield Waiting(ahead)
-            self._check_open()
+            self._chat.check_open()
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:

@@ -20,11 +20,11 @@ def measure() -> list[Figure]:
     """Slots, tasks and memory after the storm, and how soon the engine is idle."""
     with tempfile.TemporaryDirectory() as name, fake_ollama(Path(name), *_FASTER) as ollama:
         folder = Path(name)
-        with server(folder, OLLAMA_HOST=ollama.url, AWAY_SECONDS="1", LOG_LEVEL="WARNING") as site:
+        with server(folder, OLLAMA_HOST=ollama.url, AWAY_SECONDS="0", LOG_LEVEL="WARNING") as site:
             storm = Storm(site, ollama)
+            usual = storm.rest()
             storm.blow(_WARM_UP, seed=1)
             storm.seconds_to_idle()
-            usual = storm.rest()
             before = storm.rest(usual.tasks)
             storm.blow(_CANCELS, seed=2)
             idle = storm.seconds_to_idle()

@@ -20,6 +20,8 @@ from tests.site import Program
 from tests.tab import Tab, Visitor, new_id, question
 
 AT_ONCE: Final = 8
+# What is no work: the timer that Chainlit starts for each page that has gone, in case it never comes back.
+_NO_WORK: Final = "disconnect.<locals>.clear_on_timeout"
 # Longest time until a cancel, in seconds.
 _LONGEST: Final = 0.8
 _TEXTS: Final = ("!words 60", "!think 30", "Tell me. " * 40)
@@ -43,7 +45,7 @@ class Storm:
     """Begins replies and breaks each off after a random time.
 
     Args:
-        site: the server; AWAY_SECONDS should be short.
+        site: the server; AWAY_SECONDS should be 0.
         ollama: the fake behind it.
         model: which it has.
     """
@@ -71,11 +73,13 @@ class Storm:
             time.sleep(0.05)
         raise AssertionError("it does not come to rest")
 
-    def rest(self, usual: Counter[str] | None = None, patience: float = 15.0) -> Rest:
-        """The server as soon as it has no more tasks than usual, or when patience ends; without what comes and goes."""
+    def rest(self, usual: Counter[str] | None = None, patience: float = 60.0) -> Rest:
+        """The server as soon as it has no more tasks than usual, or when patience ends: engine.io's for a socket that
+        was closed ends with its next ping, after up to 25 s."""
         deadline = time.monotonic() + patience
         while True:
             tasks = Counter(self._site.get("/debug/tasks")["tasks"])
+            tasks.pop(_NO_WORK, None)
             if usual is None or not tasks - usual or time.monotonic() > deadline:
                 return Rest(tasks, psutil.Process(self._site.process.pid).memory_info().rss)
             time.sleep(0.2)
@@ -115,6 +119,8 @@ class Storm:
             tab.send("client_message", asked)
             tab.listen(seconds)
             if kind == "leave":
+                tab.leave()
+                self._come_back(visitor, tab)
                 return
             if kind == "edit":
                 tab.send("edit_message", question(f"{text} ", step_id))
@@ -122,3 +128,9 @@ class Storm:
             tab.send("stop")
             tab.listen(0.05)
             tab.leave(for_good=True)
+
+    def _come_back(self, visitor: Visitor, tab: Tab) -> None:
+        """The page once more, and then for good: else its session would be kept for an hour."""
+        with Tab(visitor, session_id=tab.session_id) as back:
+            back.listen(0.05)
+            back.leave(for_good=True)

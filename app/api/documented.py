@@ -23,7 +23,7 @@ WORDS: Final[Mapping[int, str]] = {
     "when to come again.",
     500: "Something broke in this server.",
     502: "The engine broke.",
-    503: "The engine is away or has not enough memory, or the server is ending.",
+    503: "The engine is away or has not enough memory, or the server is ending or short of memory (`memory_short`).",
     504: "The engine has been silent for too long.",
 }
 

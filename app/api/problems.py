@@ -21,6 +21,7 @@ _STATUSES: Final[dict[type[ChatError], tuple[int, int | None]]] = {
     errors.Busy: (429, _SOON),
     errors.TooManyRequests: (429, None),
     errors.Stopping: (503, _LATER),
+    errors.MemoryShort: (503, _LATER),
     errors.EngineError: (502, None),
     errors.EngineUnreachable: (503, _LATER),
     errors.EngineSilent: (504, None),

@@ -17,6 +17,7 @@ from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speeds import SpeedBook
+from app.memory_guard import MemoryGuard
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -118,6 +119,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         rates=Rates(parse_many(settings.rate_limit) if settings.rate_limit else (), windows),
         window_low=settings.window_low,
         fallback_model=settings.fallback_model,
+        memory_short=MemoryGuard(settings.memory_guard).short,
     )
 
     async def load(model: ModelInfo) -> None:
