@@ -99,7 +99,8 @@ class Storm:
 
     def _program(self, path: str, text: str, seconds: float, *, stream: bool) -> None:
         """A program that asks, and is gone after a while."""
-        body = {"model": self._model, "stream": stream, "messages": [{"role": "user", "content": text}]}
+        said = {"message": text} if path == "/api/chat" else {"messages": [{"role": "user", "content": text}]}
+        body = {"model": self._model, "stream": stream} | said
         data = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: storm\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
         deadline = time.monotonic() + seconds
