@@ -97,7 +97,9 @@ function Live({ given }) {
   let time = '';
   if (remaining >= 1) time = words.about(duration(remaining, number));
   else if (passed >= 2) time = words.elapsed(duration(Math.floor(passed), number));
-  const share = phase === 'reading' && total > 0 ? percent(processed || 0, total) : null;
+  let share = phase === 'reading' && total > 0 ? percent(processed || 0, total) : null;
+  // How far loading is nobody tells: the bar goes by what it took before, and does not end before loading does.
+  if (phase === 'loading' && left > 0) share = Math.min(95, percent(passed, left));
   return h('div', { className: 'reply-live' },
     h('span', { className: 'reply-dot' }),
     h('span', null,
@@ -105,7 +107,7 @@ function Live({ given }) {
       // Not read aloud: it changes every second.
       time && h('span', { 'aria-hidden': 'true' }, ', ', h('span', { className: 'reply-time' }, time)),
       share !== null && h('span', {
-        className: 'reply-bar', role: 'progressbar', 'aria-label': words.reading(model),
+        className: 'reply-bar', role: 'progressbar', 'aria-label': words[phase](model),
         'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': share,
       }, h('span', { style: { width: `${share}%` } }))));
 }
