@@ -6,7 +6,7 @@ message, options -> admission (queue) -> context window -> engine -> stream of e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -15,7 +15,17 @@ from app.asker import Asker
 from app.engines.base import Embeddings, Engine, ModelInfo
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
-from app.errors import CannotChat, CannotEmbed, EmptyMessage, MessageTooLarge, Stopping, TooManyMessages, Unsupported
+from app.errors import (
+    CannotChat,
+    CannotEmbed,
+    CannotGoOn,
+    EmptyMessage,
+    MemoryShort,
+    MessageTooLarge,
+    Stopping,
+    TooManyMessages,
+    Unsupported,
+)
 from app.history import SessionHistory, StoredMessage
 from app.prompting import Prompting, ReplyOptions
 from app.rates import Rates
@@ -43,6 +53,7 @@ class Chat:
         rates: how often each may ask.
         ahead_on: names of the engines that read ahead, see `ReadAhead`; `ahead_step`: tokens of a step.
         on_end: told of each reply that has ended, whichever way. It neither waits nor fails.
+        memory_short: whether there is no memory for another reply.
         clock: seconds, monotonic.
     """
 
@@ -64,6 +75,7 @@ class Chat:
         ahead_on: Collection[str] = (),
         ahead_step: int = 256,
         on_end: Callable[[Ended], None] = lambda _: None,
+        memory_short: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.catalog = catalog
@@ -75,6 +87,7 @@ class Chat:
         self.prompting = Prompting(catalog, self.estimator, window_low)
         self.fallback_model = fallback_model
         self.on_end = on_end
+        self.memory_short = memory_short
         self.clock = clock
         self._slots = slots
         self._max_waiting = max_waiting
@@ -93,6 +106,7 @@ class Chat:
         options: ReplyOptions,
         *,
         asker: Asker | None = None,
+        begun: StoredMessage | None = None,
     ) -> ChatTurn:
         """A turn that asks `question`; nothing happens until its events are read.
 
@@ -102,8 +116,9 @@ class Chat:
             answer_id: the id that the answer gets in the history.
             options: model, system prompt, sampling.
             asker: who asks; None: a page that tells nobody apart.
+            begun: the answer so far, to be gone on with; the question is the last one, and has it.
         """
-        return ChatTurn(self, history, question, answer_id, options, asker or Asker("page"))
+        return ChatTurn(self, history, question, answer_id, options, asker or Asker("page"), begun)
 
     async def embed(
         self, model: str, texts: Sequence[str], *, asker: Asker | None = None
@@ -117,8 +132,7 @@ class Chat:
         Raises:
             ChatError: it failed, the model cannot embed, too much was asked for, or the queue is full.
         """
-        if self.stopping:
-            raise Stopping
+        self.check_open()
         asker = asker or Asker("v1")
         await self.rates.count(asker)
         found = await self.catalog.find(model)
@@ -134,6 +148,18 @@ class Chat:
             return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
         finally:
             ticket.leave()
+
+    def check_open(self) -> None:
+        """Whether a reply may begin now.
+
+        Raises:
+            Stopping: the server is about to end.
+            MemoryShort: there is hardly any memory left.
+        """
+        if self.stopping:
+            raise Stopping
+        if self.memory_short():
+            raise MemoryShort
 
     def checked(self, text: str) -> str:
         """A message as engines and databases take it.
@@ -159,8 +185,10 @@ class Chat:
         if messages > self.max_messages:
             raise TooManyMessages(count=messages, limit=self.max_messages)
 
-    def check_features(self, engine: Engine, model: ModelInfo, options: ReplyOptions) -> None:
-        """Refuse what the model or its engine cannot honour.
+    def check_features(
+        self, engine: Engine, model: ModelInfo, options: ReplyOptions, *, continues: bool = False
+    ) -> None:
+        """Refuse what the model or its engine cannot honour; `continues`: an answer is to be gone on with.
 
         Raises:
             Unsupported: with OpenAI's name of what it is.
@@ -168,11 +196,18 @@ class Chat:
         if not model.can_chat:
             raise CannotChat(parameter="messages", model=model.name, engine=engine.label)
         wanted = options.generation.features() | ({"raw"} if options.raw else set())
+        if continues and "continue" not in engine.features:
+            raise CannotGoOn(parameter="messages", model=model.name, engine=engine.label)
         missing = sorted(wanted - engine.features)
         if "tools" in wanted and model.can_use_tools is False:
             missing.insert(0, "tools")
         if missing:
             raise Unsupported(parameter=missing[0], model=model.name, engine=engine.label)
+
+    @property
+    def queues(self) -> Mapping[str, Queue]:
+        """The queues in front of the engines that were asked, by engine."""
+        return self._queues
 
     @property
     def serving(self) -> int:

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import ConversationTooLong, MessageTooLong, SystemPromptTooLong
+from app.errors import ConversationTooLong, MessageTooLong, ReplyTooLong, SystemPromptTooLong
 
 # An ordinary next message is taken to need at most this share of the room for a conversation.
 _NEXT_MESSAGE_SHARE: Final = 8
 # A reply is promised at most this share of the context; a longer one is bounded by what is really left.
 _REPLY_SHARE: Final = 4
+# Going on with a reply needs at least this share of the room that is kept free for one.
+_REST_SHARE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class Budget:
     def low(self) -> int:
         """The low-water mark: what stays of the conversation after a cut."""
         return int(self.high * self.low_share)
+
+    def goes_on(self, tokens: int) -> bool:
+        """Whether a reply can go on: `tokens` of its question and of the reply so far leave room for more."""
+        return self.base + tokens + self.reply // _REST_SHARE <= self.context
 
     @property
     def next_message(self) -> int:
@@ -138,6 +144,31 @@ def window(turns: Sequence[TurnTokens], question: int, budget: Budget, start: Wa
     if used + question > budget.high:
         first, used = _drop(turns, first, len(turns), used, budget.low - question)
     prompt = budget.base + used + question
+    return Window(first, prompt, budget.context - prompt)
+
+
+def window_going_on(
+    turns: Sequence[TurnTokens], question: int, answer: int, budget: Budget, start: Walk | None = None
+) -> Window:
+    """What the model reads to go on with an answer: the window of its question, as long as that leaves some room, so
+    that the engine has nothing to read anew; else older turns leave.
+
+    Args:
+        turns, question, budget, start: as in `window`, for the question.
+        answer: size of the answer so far, in tokens.
+
+    Raises:
+        ReplyTooLong: question and answer alone leave no room.
+    """
+    if not budget.goes_on(question + answer):
+        raise ReplyTooLong
+    at = walk(turns, budget, start)
+    first, used = at.first, at.used
+    if used + question > budget.high:
+        first, used = _drop(turns, first, len(turns), used, budget.low - question)
+    if not budget.goes_on(used + question + answer):
+        first, used = _drop(turns, first, len(turns), used, budget.low - question - answer)
+    prompt = budget.base + used + question + answer
     return Window(first, prompt, budget.context - prompt)
 
 

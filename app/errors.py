@@ -6,6 +6,7 @@ ChatError                     anything a user is told about
 │   ├── MessageTooLarge       more bytes than MAX_MESSAGE_BYTES
 │   ├── MessageTooLong        more tokens than the model can read
 │   ├── ConversationTooLong   the same for a conversation that must not be cut
+│   ├── ReplyTooLong          a reply to go on with has filled what the model can read
 │   ├── SystemPromptTooLong   it leaves no room for a message
 │   ├── TooManyMessages       more in one request than MAX_MESSAGES
 │   ├── NotTaken              a program sent what this server does not take
@@ -14,6 +15,7 @@ ChatError                     anything a user is told about
 │   ├── TooManyPrompts        more than MAX_BATCH at once
 │   └── Unsupported           this model or its engine cannot do what was asked
 │       ├── CannotChat        it writes no text, but embeds
+│       ├── CannotGoOn        it cannot go on with a reply
 │       └── CannotEmbed       it makes no embeddings
 ├── UnknownModel              no engine offers a model of that name
 ├── NoModel                   no engine offers any model yet
@@ -23,6 +25,7 @@ ChatError                     anything a user is told about
 ├── TooManyRequests           this visitor, key or address has asked as often as RATE_LIMIT allows
 │   └── TooManyFromNetwork    all at this address together have
 ├── Stopping                  the server is about to end
+├── MemoryShort               the container has hardly any memory left (MEMORY_GUARD)
 └── EngineError               the engine failed; the same request may work later
     ├── EngineUnreachable     nobody answers at the engine's address
     │   └── HubUnreachable    there is no way to where models are downloaded from
@@ -162,6 +165,14 @@ class ConversationTooLong(InputError):
     }
 
 
+class ReplyTooLong(InputError):
+    code = "context_length_exceeded"
+    sentences = {
+        "en": "This reply has filled what the model can read at once and cannot go on. Ask for the rest in a message.",
+        "ru": "Ответ занял всё, что модель может прочитать за раз. Спросите остальное новым сообщением.",
+    }
+
+
 class TooManyMessages(InputError):
     """Facts: `count` and `limit`."""
 
@@ -228,6 +239,15 @@ class CannotChat(Unsupported):
     sentences = {
         "en": "`{model}` on {engine} is not one that writes text. Choose another model.",
         "ru": "`{model}` на {engine} не пишет текст. Выберите другую модель.",
+    }
+
+
+class CannotGoOn(Unsupported):
+    """Facts: those of `Unsupported`."""
+
+    sentences = {
+        "en": "{engine} cannot go on with a reply. Choose another model, or ask for the rest in a message.",
+        "ru": "{engine} не умеет продолжать ответ. Выберите другую модель или спросите остальное сообщением.",
     }
 
 
@@ -372,6 +392,20 @@ class Stopping(ChatError):
     for_programs = {
         "en": "The server is being restarted. Send the request again in a minute.",
         "ru": "Сервер перезапускается. Повторите запрос через минуту.",
+    }
+
+
+class MemoryShort(ChatError):
+    code = "memory_short"
+    sentences = {
+        "en": "This server is short of memory, so it begins no new reply. Your message is kept: "
+        "press Try again in a minute.",
+        "ru": "На сервере почти не осталось памяти, и новых ответов он пока не начинает. Сообщение сохранено: "
+        "нажмите «Повторить» через минуту.",
+    }
+    for_programs = {
+        "en": "This server is short of memory, so it begins no new reply. Send the request again in a minute.",
+        "ru": "На сервере почти не осталось памяти, и новых ответов он пока не начинает. Повторите через минуту.",
     }
 
 

@@ -60,8 +60,7 @@ async def forward_many(chat: Chat, prompts: Sequence[str], options: ReplyOptions
             asker has asked too often, there are too many prompts.
     """
     chat.check_count(len(prompts))
-    if chat.stopping:
-        raise Stopping
+    chat.check_open()
     if not options.model:
         raise NoModel
     model = await chat.catalog.find(options.model)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from app.context import Budget, TurnTokens, Walk, Window, walk, whole, window
+from app.context import Budget, TurnTokens, Walk, Window, walk, whole, window, window_going_on
 from app.engines.base import ChatMessage, Role, ToolCall
 from app.tokens import Scale
 
@@ -95,15 +95,18 @@ class Prompt:
         messages: the model reads them, oldest first.
         left_out: how many messages of the conversation it does not read any more.
         window: the cut.
-        stored: the messages of the conversation in the window, in order, the new question last.
-        base: tokens of the system prompt and the template, as counted in the window.
+        stored: the messages of the conversation in the window, in order, the new question last, or the answer that is
+            gone on with.
+        budget: how the context was shared out.
+        asked: tokens of what stays, however much of the conversation is left out: the question, and that answer.
     """
 
     messages: tuple[ChatMessage, ...]
     left_out: int
     window: Window
     stored: tuple[StoredMessage, ...]
-    base: int
+    budget: Budget
+    asked: int
 
 
 class SessionHistory:
@@ -212,9 +215,16 @@ class SessionHistory:
         self._walks.pop(model_id, None)
 
     def prompt(
-        self, system: str, model_id: str, budget: Budget, estimate: Callable[[str], int], *, strict: bool = False
+        self,
+        system: str,
+        model_id: str,
+        budget: Budget,
+        estimate: Callable[[str], int],
+        *,
+        strict: bool = False,
+        begun: StoredMessage | None = None,
     ) -> Prompt:
-        """The prompt for the last question, which has no answer yet.
+        """The prompt for the last question, which has no answer yet, or only its beginning.
 
         Args:
             system: the system prompt, may be empty.
@@ -222,9 +232,11 @@ class SessionHistory:
             budget: how the context is shared out.
             estimate: tokens of a message that this model has not counted yet.
             strict: the conversation is read whole or not at all.
+            begun: the answer so far, to be gone on with.
 
         Raises:
             MessageTooLong, SystemPromptTooLong: the question alone does not fit.
+            ReplyTooLong: the question fits with the beginning of its answer, but nothing more does.
             ConversationTooLong: `strict`, and the conversation does not fit.
         """
         asked = self._turns[-1].asked
@@ -236,12 +248,17 @@ class SessionHistory:
             known, at = self._walks.get(model_id, (budget, Walk()))
             at = walk(sizes, budget, at if known == budget else None)
             self._walks[model_id] = (budget, at)
-            cut = window(sizes, size, budget, at)
+            if begun is None:
+                cut = window(sizes, size, budget, at)
+            else:
+                answer = _size(begun, model_id, estimate)
+                cut = window_going_on(sizes, size, answer, budget, at)
+                asked, size = (*asked, begun), size + answer
         stored = [message for turn in self._turns[cut.first : -1] for message in turn.messages]
         stored += asked
         messages = [ChatMessage("system", system)] if system else []
         messages += [message.as_read() for message in stored]
-        return Prompt(tuple(messages), self._messages_before(cut.first), cut, tuple(stored), budget.base)
+        return Prompt(tuple(messages), self._messages_before(cut.first), cut, tuple(stored), budget, size)
 
     def _messages_before(self, first: int) -> int:
         """How many messages the turns before that one have. Only those that are new since the last call are counted."""
@@ -274,7 +291,7 @@ class SessionHistory:
             The messages whose size is now known, with that size.
         """
         new = [message for message in prompt.stored if model_id not in message.tokens]
-        left = exact - prompt.base - sum(m.tokens[model_id] for m in prompt.stored if model_id in m.tokens)
+        left = exact - prompt.budget.base - sum(m.tokens[model_id] for m in prompt.stored if model_id in m.tokens)
         guesses = [estimate(message.counted) for message in new]
         together = sum(guesses)
         for message, guess in zip(new, guesses, strict=True):

@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.debug import debug_routes
 from app.api.docs import DESCRIPTION, add_docs
 from app.api.guard import BEARER
 from app.api.health import health_routes
@@ -155,6 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
     )
     app.include_router(metrics_routes(registry, settings.metrics_token), include_in_schema=False)
+    app.include_router(debug_routes(chat, settings.metrics_token), include_in_schema=False)
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)

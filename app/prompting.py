@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from app.context import Budget
 from app.engines.base import CompletionRequest, Engine, GenerationOptions, ModelInfo
 from app.engines.catalog import Catalog
-from app.history import Prompt, SessionHistory
+from app.history import Prompt, SessionHistory, StoredMessage
 from app.tokens import MESSAGE_OVERHEAD, TokenEstimator
 
 
@@ -59,16 +59,29 @@ class Prompting:
         self._estimator = estimator
         self._window_low = window_low
 
-    async def request(self, engine: Engine, model: ModelInfo, history: SessionHistory, options: ReplyOptions) -> Asked:
-        """The request for the last question of a conversation, which has no answer yet.
+    async def request(
+        self,
+        engine: Engine,
+        model: ModelInfo,
+        history: SessionHistory,
+        options: ReplyOptions,
+        begun: StoredMessage | None = None,
+    ) -> Asked:
+        """The request for the last question of a conversation, which has no answer yet, or only its beginning.
+
+        Args:
+            engine, model: who is asked.
+            history: the conversation.
+            options: how the reply is made.
+            begun: the answer so far, to be gone on with. A model thinks before an answer, not within it.
 
         Raises:
-            MessageTooLong, SystemPromptTooLong, ConversationTooLong: as `SessionHistory.prompt`.
+            MessageTooLong, SystemPromptTooLong, ConversationTooLong, ReplyTooLong: as `SessionHistory.prompt`.
             EngineError: the engine could not count.
         """
         question = history.last.question.text if history.last is not None else ""
-        counts = await _counts(engine, model, options.system, question)
-        return self._asked(model, history, options, counts)
+        counts = await _counts(engine, model, options.system, question, "" if begun is None else begun.text)
+        return self._asked(model, history, options, counts, begun)
 
     async def ahead(self, engine: Engine, model: ModelInfo, history: SessionHistory, options: ReplyOptions) -> Asked:
         """The request that the next question will make, as far as it can be known before: an empty question ends it.
@@ -82,7 +95,12 @@ class Prompting:
             return self._asked(model, history, options, counts)
 
     def _asked(
-        self, model: ModelInfo, history: SessionHistory, options: ReplyOptions, counts: Mapping[str, int]
+        self,
+        model: ModelInfo,
+        history: SessionHistory,
+        options: ReplyOptions,
+        counts: Mapping[str, int],
+        begun: StoredMessage | None = None,
     ) -> Asked:
         """`counts`: tokens of texts that are known."""
         scale = history.scale(model.id, self._estimator.count)
@@ -91,7 +109,7 @@ class Prompting:
             return counts.get(text) or self._estimator.estimate(model.id, text, scale)
 
         budget = self._budget(model, options, estimate)
-        prompt = history.prompt(options.system, model.id, budget, estimate, strict=options.strict)
+        prompt = history.prompt(options.system, model.id, budget, estimate, strict=options.strict, begun=begun)
         generation = options.generation
         request = CompletionRequest(
             model=model.name,
@@ -99,7 +117,7 @@ class Prompting:
             options=replace(
                 generation,
                 max_tokens=min(generation.max_tokens, prompt.window.reply),
-                think=generation.think and model.can_think,
+                think=generation.think and model.can_think and begun is None,
             ),
             context_length=budget.context,
             conversation=history.conversation,

@@ -412,6 +412,12 @@ class Settings(BaseSettings):
     read_ahead_step: int = Field(
         256, ge=64, le=65_536, description="So many tokens at once; what is read is kept when that many are."
     )
+    memory_guard: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Share of the container's memory from which on new replies are refused; 0: never.",
+    )
     max_message_bytes: int = Field(262_144, ge=1024, le=900_000, description="Largest message, in bytes of UTF-8.")
     max_messages: int = Field(
         1000, ge=1, le=100_000, description="Most messages in one request of a program, or prompts in a batch."

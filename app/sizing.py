@@ -41,6 +41,8 @@ _CACHED: Final = 2
 _CACHE_SHARE: Final = 0.8
 _CACHE_MOST: Final = 8192
 _CACHE_LEAST: Final = 64
+# Share of the memory that all together may take with the cache full: at 0.9 MEMORY_GUARD refuses new replies.
+_FULL: Final = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +92,36 @@ def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: in
     """
     usable = max(machine.memory - RESERVED, 0)
 
+    def cache(context: int) -> int:
+        """Bytes for the prompt cache; less than none: the model itself does not fit, or just so."""
+        model = model_bytes(file, kv, context, slots)
+        return min(int(_CACHE_SHARE * (usable - model)), int(_FULL * machine.memory) - RESERVED - model)
+
     def fits(context: int, cached: int) -> bool:
-        left = usable - model_bytes(file, kv, context, slots)
-        return left >= 0 and cached * kv * context <= _CACHE_SHARE * left
+        return model_bytes(file, kv, context, slots) <= usable and (
+            not cached or cache(context) >= cached * kv * context
+        )
 
     roomy = (length for length in CONTEXTS if fits(length, _CACHED))
     tight = (length for length in CONTEXTS if fits(length, 0))
     context = context or next(roomy, next(tight, CONTEXTS[-1]))
-    left = int(_CACHE_SHARE * (usable - model_bytes(file, kv, context, slots))) // MIB
-    cache = min(left, _CACHE_MOST) if left >= _CACHE_LEAST else 0
+    left = cache(context) // MIB
+    cached = min(left, _CACHE_MOST) if left >= _CACHE_LEAST else 0
     return Plan(
-        num_thread=max(int(machine.cores), 1), num_ctx=context, cache_ram=cache, model_memory=usable // MIB - cache
+        num_thread=max(int(machine.cores), 1), num_ctx=context, cache_ram=cached, model_memory=usable // MIB - cached
     )
+
+
+def leaves_room(machine: Machine, found: Plan, file: int = FILE_BYTES, slots: int = 1) -> bool:
+    """Whether a plan with a full cache stays well below where MEMORY_GUARD refuses. A model that fills a small machine
+    by itself does not: there the guard would refuse everything, so it is off.
+
+    Args:
+        machine, file, slots: as in `plan`.
+        found: the plan.
+    """
+    model = model_bytes(file, KV_BYTES, found.num_ctx, slots)
+    return RESERVED + model + found.cache_ram * MIB <= _FULL * machine.memory
 
 
 def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machine:
@@ -113,8 +133,8 @@ def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machi
     """
     memory = _memory_of_machine(root) - SYSTEM
     cores = float(processors or len(os.sched_getaffinity(0)))
-    for group in _groups(root):
-        limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+    for group in control_groups(root):
+        limit = memory_limit(group)
         if limit:
             memory = min(memory, limit)
         quota = _quota(group)
@@ -130,7 +150,7 @@ def _memory_of_machine(root: Path) -> int:
     raise RuntimeError("/proc/meminfo has no MemTotal")
 
 
-def _groups(root: Path) -> Iterator[Path]:
+def control_groups(root: Path) -> Iterator[Path]:
     """Where the limits of this process's control groups stand, its own and those above it.
 
     Within a container the path in /proc/self/cgroup is often that of the host; then the mounted folder is its own.
@@ -144,6 +164,27 @@ def _groups(root: Path) -> Iterator[Path]:
         for top in tops:
             own = top / path.lstrip("/")
             yield from (folder for folder in (own, *own.parents) if folder == top or top in folder.parents)
+
+
+def memory_limit(group: Path) -> int | None:
+    """What a group may use, in bytes; None: as much as there is."""
+    return _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+
+
+def working_set(group: Path) -> int:
+    """What a group uses, in bytes, as Kubernetes counts it: all but the files' pages that nobody has used lately, which
+    the kernel gives up before anything else."""
+    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+    idle = 0
+    try:
+        for line in (group / "memory.stat").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            # v1 tells its own alone by the second name, and with the groups below it by the first.
+            if name == "total_inactive_file" or (name == "inactive_file" and not idle):
+                idle = int(value)
+    except (OSError, ValueError):
+        pass
+    return max(used - idle, 0)
 
 
 def _number(file: Path) -> int | None:
@@ -194,12 +235,15 @@ def main() -> None:
     machine = this_machine()
     size = largest_fitting(file_sizes(arguments.store), machine)
     found = plan(machine, size, slots=arguments.slots, context=arguments.num_ctx)
-    for name, value in {
+    values = {
         "NUM_THREAD": found.num_thread,
         "NUM_CTX": found.num_ctx,
         "MODEL_MEMORY": found.model_memory,
         "LLAMA_ARG_CACHE_RAM": found.cache_ram,
-    }.items():
+    }
+    if not leaves_room(machine, found, size, arguments.slots):
+        values["MEMORY_GUARD"] = 0
+    for name, value in values.items():
         print(f': "${{{name}:={value}}}"; export {name}')
     print(f'MACHINE="{machine.memory // MIB} MiB, {machine.cores:g} cores"')
 

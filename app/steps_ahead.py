@@ -47,7 +47,7 @@ def _beginning(asked: Asked, model_id: str, tokens: int) -> tuple[ChatMessage, .
     """The messages up to so many tokens; of the last one a part."""
     sizes = [stored.tokens.get(model_id) or asked.estimate(stored.counted) for stored in asked.prompt.stored]
     if len(sizes) < len(asked.request.messages):
-        sizes.insert(0, asked.prompt.base)
+        sizes.insert(0, asked.prompt.budget.base)
     messages: list[ChatMessage] = []
     for message, size in zip(asked.request.messages, sizes, strict=True):
         if size > tokens:

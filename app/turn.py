@@ -31,10 +31,11 @@ from app.errors import (
     InputError,
     NoModel,
     PromptTooLong,
-    Stopping,
+    ReplyTooLong,
     TooManyRequests,
 )
 from app.forecast import Request
+from app.going_on import Seam
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
 from app.metrics import Outcome, ReplyMetrics
 from app.prompting import Asked, ReplyOptions
@@ -113,6 +114,7 @@ class ChatTurn:
         metrics: set when the turn has ended, whichever way.
         counted: messages whose exact size became known in this turn, to be stored with them.
         asker: who asked.
+        begun: the answer that is gone on with, as it was; `text` and `answer` have it at their beginning.
     """
 
     def __init__(
@@ -123,9 +125,12 @@ class ChatTurn:
         answer_id: str,
         options: ReplyOptions,
         asker: Asker,
+        begun: StoredMessage | None = None,
     ) -> None:
         self._chat = chat
         self._history = history
+        self.begun = begun
+        self._seam = Seam(begun) if begun is not None else None
         self.options = options
         self.asker = asker
         self.question = question
@@ -133,7 +138,7 @@ class ChatTurn:
         self.answer: StoredMessage | None = None
         self.model: ModelInfo | None = None
         self.fallback_from: ModelInfo | None = None
-        self.text = ""
+        self.text = begun.text if begun is not None else ""
         self.reasoning = ""
         self.tool_calls: tuple[ToolCall, ...] = ()
         self.left_out = 0
@@ -198,7 +203,7 @@ class ChatTurn:
             raise EmptyMessage
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
-        self._check_open()
+        self._chat.check_open()
         await self._chat.rates.count(self.asker)
         if not self.options.model:
             raise NoModel
@@ -218,9 +223,39 @@ class ChatTurn:
                 async for event in events:
                     yield event
 
-    def _check_open(self) -> None:
-        if self._chat.stopping:
-            raise Stopping
+    @property
+    def came(self) -> str:
+        """What of the text this turn has brought: all of it, but for an answer that is gone on with."""
+        if self._seam is None:
+            return self.text
+        return self.text[len(self._seam.sent.text) :] if self._seam.joined else ""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the answer has ended, or would end now, before the model has ended it."""
+        return bool(self.text.strip()) and self.finish_reason in (None, "length") and not self.tool_calls
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the answer was cut off, and its engine can go on with it in what is left of the context."""
+        if not self.cut_off or self.options.raw or isinstance(self.error, ReplyTooLong):
+            return False
+        if self.model is None or self._prompt is None:
+            return self.begun is not None
+        engine = self._chat.catalog.engine_of(self.model)
+        return "continue" in engine.features and self._prompt.budget.goes_on(self._prompt.asked + self._written)
+
+    @property
+    def context_full(self) -> bool:
+        """Whether the answer was cut off and cannot go on because the model can read no more at once."""
+        prompt = self._prompt
+        return self.cut_off and prompt is not None and not prompt.budget.goes_on(prompt.asked + self._written)
+
+    @property
+    def _written(self) -> int:
+        """Tokens that have come. Engines send a piece of text for each, as good as always."""
+        counted = self._usage.reply_tokens if self._usage else None
+        return self._deltas if counted is None else counted
 
     async def _fallback(self, problem: EngineError) -> ModelInfo | None:
         """The model to ask instead, if nothing has come yet and one is set."""
@@ -239,7 +274,7 @@ class ChatTurn:
 
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
-        self._chat.check_features(engine, model, self.options)
+        self._chat.check_features(engine, model, self.options, continues=self.begun is not None)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
         expected = self._expected(engine, model, asked)
@@ -248,7 +283,7 @@ class ChatTurn:
             async with aclosing(ticket.wait()) as places:
                 async for place in places:
                     yield Waiting(place.ahead, place.seconds_left)
-            self._check_open()
+            self._chat.check_open()
             await self._chat.ahead.cleared(engine.name)
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model, asked)) as events:
@@ -273,7 +308,7 @@ class ChatTurn:
                         if self._first is None and isinstance(event, Delta | ToolCalls):
                             self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
-                            self._add(event)
+                            event = self._add(event)
                         if isinstance(event, ToolCalls):
                             self._call(event)
                         if isinstance(event, Done):
@@ -284,7 +319,7 @@ class ChatTurn:
                             written = 0 if self.reasoning else usage.reply_tokens or 0
                             self._hold(engine, model, asked, read + written)
                             yield Finished(event.finish_reason)
-                        else:
+                        elif not isinstance(event, Delta) or event.text:
                             yield event
                 return
             except PromptTooLong as problem:
@@ -325,7 +360,8 @@ class ChatTurn:
         self._chat.warmth_of(engine).used(model.id, self._history.conversation, held, room)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
-        asked = await self._chat.prompting.request(engine, model, self._history, self.options)
+        begun = self._seam.sent if self._seam is not None else None
+        asked = await self._chat.prompting.request(engine, model, self._history, self.options, begun)
         self._prompt = asked.prompt
         first = asked.prompt.window.first
         self.left_out_messages = asked.prompt.left_out
@@ -333,12 +369,19 @@ class ChatTurn:
         self.left_out = self._history.seen_left_out = first
         return asked
 
-    def _add(self, delta: Delta) -> None:
+    def _add(self, delta: Delta) -> Delta:
+        """Take a piece; what of it is passed on."""
         self._come()
         if delta.kind == "reasoning":
             self.reasoning += delta.text
-        else:
+            return delta
+        if self._seam is None:
             self.text += delta.text
+            return delta
+        before = self.text if self._seam.joined else self._seam.sent.text
+        if piece := self._seam.feed(delta.text):
+            self.text = before + piece
+        return replace(delta, text=piece)
 
     def _call(self, asked: ToolCalls) -> None:
         self._come()
@@ -360,7 +403,8 @@ class ChatTurn:
     def _learn(self, asked: Asked, model: ModelInfo, exact: int) -> None:
         for message, tokens in self._history.learn(asked.prompt, model.id, exact, asked.estimate):
             self._chat.estimator.learn(model.id, message.text, tokens)
-            self.counted[message.id] = message
+            if self._seam is None or message is not self._seam.sent:  # of that it is a part
+                self.counted[message.id] = message
 
     def _close(self, outcome: Outcome) -> None:
         """What was written becomes the answer in the history, however the turn ended; metrics and log."""
@@ -371,7 +415,12 @@ class ChatTurn:
         # With reasoning or calls in it, the engine's count says nothing about the answer alone.
         if usage and usage.reply_tokens and not self.reasoning and not self.tool_calls:
             tokens[model_id] = usage.reply_tokens
-        if self.text:
+        if self._seam is not None and not self._seam.joined:
+            self.answer = self.begun
+        elif self.text:
+            if self._seam is not None:
+                before = self._seam.sent.tokens
+                tokens = {name: before[name] + count for name, count in tokens.items() if name in before}
             self.answer = StoredMessage(self.answer_id, readable(self.text), tokens, "assistant")
             self._history.answer(self.question.id, self.answer)
         self.metrics = self._measure(outcome)
@@ -380,7 +429,7 @@ class ChatTurn:
                 self.asker,
                 self.model,
                 self.question.text,
-                self.text,
+                self.came,
                 self.metrics,
                 self.left_out,
                 self.error,
@@ -401,9 +450,7 @@ class ChatTurn:
         now = self._chat.clock()
         admitted = self._admitted or now
         usage = self._usage
-        counted = usage.reply_tokens if usage else None
-        # Engines send a piece of text for each token, as good as always.
-        reply = self._deltas if counted is None else counted
+        reply = self._written
         prompt = usage.prompt_tokens if usage else None
         sent = self._prompt.window.tokens if self._prompt else 0
         model = self.model
@@ -418,8 +465,8 @@ class ChatTurn:
             prompt_tokens=prompt,
             cached_tokens=usage.cached_tokens if usage else None,
             reply_tokens=reply,
-            estimated=counted is None,
-            characters=len(self.text),
+            estimated=usage is None or usage.reply_tokens is None,
+            characters=len(self.came),
             context_used=(sent if prompt is None else prompt) + reply,
             context_length=self._chat.catalog.context_length(model) if model else 0,
         )

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import ahead, api, guide, page, storage, turns
+from bench import ahead, api, cancels, guide, page, storage, turns
 from bench.figures import Figure, table
 from bench.load import scenarios
 
@@ -15,6 +15,7 @@ _PARTS: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
     ("api", api.measure),
     ("guide", guide.measure),
     ("turns", turns.measure),
+    ("cancels", cancels.measure),
     ("storage", storage.measure),
     ("ahead", ahead.measure),
     ("load", scenarios.measure),

@@ -23,8 +23,8 @@ WORDS: Final[Mapping[int, str]] = {
     "asked too often (`rate_limit_exceeded`); `Retry-After` says when to come again.",
     500: "Something broke in this server.",
     502: "The engine broke.",
-    503: "The engine is away or has not enough memory, the server is ending, or the request has waited for `MAX_WAIT` "
-    "(`waited_too_long`).",
+    503: "The engine is away or has not enough memory, the server is ending or short of memory (`memory_short`), or "
+    "the request has waited for `MAX_WAIT` (`waited_too_long`).",
     504: "The engine has been silent for too long.",
 }
 

@@ -25,16 +25,30 @@ def metrics_routes(registry: CollectorRegistry, token: SecretStr | None) -> APIR
 
     @routes.get("/metrics")
     async def metrics(request: Request) -> Response:
-        if token is not None:
-            if not _has(request, token.get_secret_value()):
-                words = "The metrics are for those who have the token: Authorization: Bearer METRICS_TOKEN."
-                return JSONResponse({"detail": words}, 401, {"WWW-Authenticate": "Bearer"})
-        elif not is_near(request):
-            words = "The metrics answer loopback and private addresses only. Set METRICS_TOKEN to read them from here."
-            return JSONResponse({"detail": words}, 403)
+        if (no := refusal(request, token, "The metrics")) is not None:
+            return no
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes
+
+
+def refusal(request: Request, token: SecretStr | None, what: str) -> Response | None:
+    """The answer to who may not read what only the owner should; None: this one may.
+
+    Args:
+        request: whose.
+        token: see `metrics_routes`.
+        what: is asked for, at the beginning of a sentence.
+    """
+    if token is not None:
+        if _has(request, token.get_secret_value()):
+            return None
+        words = f"{what} are for those who have the token: Authorization: Bearer METRICS_TOKEN."
+        return JSONResponse({"detail": words}, 401, {"WWW-Authenticate": "Bearer"})
+    if is_near(request):
+        return None
+    words = f"{what} answer loopback and private addresses only. Set METRICS_TOKEN to read them from here."
+    return JSONResponse({"detail": words}, 403)
 
 
 def _has(request: Request, token: str) -> bool:

@@ -18,6 +18,7 @@ from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speed_file import SpeedFile
 from app.engines.speeds import SpeedBook
+from app.memory_guard import MemoryGuard
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
@@ -131,6 +132,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         fallback_model=settings.fallback_model,
         ahead_on=settings.ahead_on,
         ahead_step=settings.read_ahead_step,
+        memory_short=MemoryGuard(settings.memory_guard).short,
     )
 
     async def load(model: ModelInfo) -> None:

@@ -18,9 +18,19 @@ from app.errors import EngineError
 Role = Literal["system", "user", "assistant", "tool"]
 DeltaKind = Literal["answer", "reasoning"]
 FinishReason = Literal["stop", "length", "repetition", "tool_calls"]
-# What not every engine can honour; each is a field of GenerationOptions, or a value of one.
+# What not every engine can honour: fields of GenerationOptions or values of one, text without a template (raw), and
+# going on with an assistant's message.
 Feature = Literal[
-    "stop", "seed", "presence_penalty", "frequency_penalty", "json_object", "json_schema", "tools", "tool_choice", "raw"
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "json_object",
+    "json_schema",
+    "tools",
+    "tool_choice",
+    "raw",
+    "continue",
 ]
 
 

@@ -7,6 +7,7 @@ guide and one other model are kept in memory; a third takes the other's place.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,8 @@ from app.errors import (
     Unsupported,
 )
 
+log = logging.getLogger(__name__)
+
 GUIDE: Final = "guide"
 
 T = TypeVar("T")
@@ -66,7 +69,9 @@ class LocalEngine:
 
     name: Final = "transformers"
     # There is no constrained decoding here, and no reader of a model's own way to ask for functions.
-    features: Final[frozenset[Feature]] = frozenset(("stop", "seed", "presence_penalty", "frequency_penalty", "raw"))
+    features: Final[frozenset[Feature]] = frozenset(
+        ("stop", "seed", "presence_penalty", "frequency_penalty", "raw", "continue")
+    )
     label: Final = LABEL
     slots: Final = 1
 
@@ -154,7 +159,11 @@ class LocalEngine:
         async with self._turn:
             load_seconds = 0.0
             if request.model not in self._models:
-                load_seconds = (await self._run(lambda: self._loaded(request.model))).load_seconds
+                try:
+                    load_seconds = (await self._run(lambda: self._loaded(request.model))).load_seconds
+                except asyncio.CancelledError:
+                    log.info("MODELS %s: nobody waits for it now; its loading cannot be broken off", request.model)
+                    raise
             async with self._at_work(lambda cancel, emit: self._complete(request, cancel, emit)) as (events, work):
                 while (event := await self._next(events)) is not None:
                     yield self._timed(request, event) if isinstance(event, Reading) else event

@@ -26,6 +26,8 @@ PREFILL: Final = 64
 # meet. Measured with the guide on 2 cores that had other work too: 180 to 350 tokens a second, 50 to 60 with two.
 _TINY: Final = 20_000_000
 _THINK: Final = "<think>"
+# Tokens of a text that are decoded again with what goes on with it.
+_BEFORE: Final = 6
 
 Emit = Callable[[Reading | Delta], None]
 
@@ -235,7 +237,7 @@ class LocalModel:
                 attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=self.device),
                 past_key_values=conversation.cache,
                 stopping_criteria=StoppingCriteriaList([ended]),
-                streamer=TextStream(self._tokenizer, text.feed),
+                streamer=TextStream(self._tokenizer, text.feed, ids[-_BEFORE:] if request.continues else ()),
                 **own.arguments(request.options, max_tokens, len(ids)),
             )
         reply = output[0, len(ids) :].tolist()

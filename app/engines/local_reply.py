@@ -20,7 +20,7 @@ class ReplyText:
 
     def __init__(self, request: CompletionRequest, emit: Callable[[Delta], None], *, inside: bool = False) -> None:
         self._stops = StopSplitter(request.options.stop)
-        self._splitter = None if request.raw else ThinkSplitter(inside=inside)
+        self._splitter = None if request.raw else ThinkSplitter(inside=inside, begun=request.continues)
         self._emit = emit
 
     @property

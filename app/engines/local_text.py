@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 # What a decoder writes for bytes that are no character, or not yet.
@@ -25,14 +25,16 @@ class TextStream:
     Args:
         tokenizer: decodes.
         on_text: takes each piece, never an empty one.
+        before: tokens of the text that is gone on with: without them a decoder would take the blank before the next
+            word for one at the beginning of a text, and drop it.
     """
 
-    def __init__(self, tokenizer: Decoder, on_text: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Decoder, on_text: Callable[[str], None], before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._on_text = on_text
-        self._ids: list[int] = []
+        self._ids = list(before)
         self._context = 0  # the first token that is decoded together with new ones
-        self._told = 0  # the first token whose text has not been passed on
+        self._told = len(self._ids)  # the first token whose text has not been passed on
         self._prompt_seen = False
 
     def put(self, value: Any) -> None:

@@ -65,7 +65,17 @@ class OllamaEngine:
     name: Final = "ollama"
     # It lets the model choose among the functions, whatever it is told (docs.ollama.com/capabilities/tool-calling).
     features: Final[frozenset[Feature]] = frozenset(
-        ("stop", "seed", "presence_penalty", "frequency_penalty", "json_object", "json_schema", "tools", "raw")
+        (
+            "stop",
+            "seed",
+            "presence_penalty",
+            "frequency_penalty",
+            "json_object",
+            "json_schema",
+            "tools",
+            "raw",
+            "continue",
+        )
     )
     label: Final = LABEL
 
@@ -204,7 +214,7 @@ class OllamaEngine:
         prompt = parts_of(request)
         speed = self._speeds.of(f"{self.name}/{request.model}")
         reading = request.expected_prompt_tokens / speed.prompt
-        reply = ReplyReader(request.model, raw=request.raw)
+        reply = ReplyReader(request.model, raw=request.raw, continues=request.continues)
         with self._memory.doubting(load):
             path, body = await self._asked(request)
             asked_at = self._clock()

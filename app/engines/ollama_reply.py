@@ -53,12 +53,13 @@ class ReplyReader:
     Args:
         model: named in errors.
         raw: of /api/generate, where all text is the answer.
+        continues: it goes on with an answer, so that no block of reasoning begins it.
     """
 
-    def __init__(self, model: str, *, raw: bool = False) -> None:
+    def __init__(self, model: str, *, raw: bool = False, continues: bool = False) -> None:
         self._model = model
         self._raw = raw
-        self._splitter = ThinkSplitter()
+        self._splitter = ThinkSplitter(begun=continues)
         self._last: dict[str, Any] | None = None
         self._called = False
         self.lines = 0

@@ -89,7 +89,8 @@ class OpenAICompatibleEngine:
 
     @property
     def features(self) -> frozenset[Feature]:
-        return self._known.features
+        kind = self._known
+        return kind.features - {"continue"} if kind.continues == "not" else kind.features
 
     @property
     def keeps_prompts(self) -> bool:
@@ -205,6 +206,7 @@ class OpenAICompatibleEngine:
             chunks,
             kind,
             inside=kind.begins_with_reasoning(request.model),
+            begun=request.continues,
             raw=request.raw,
             stop=request.options.stop if kind.keeps_stop_text else (),
             load_seconds=loading,

@@ -104,6 +104,7 @@ async def events_of(
     kind: ServerKind,
     *,
     inside: bool = False,
+    begun: bool = False,
     raw: bool = False,
     stop: Sequence[str] = (),
     load_seconds: float = 0.0,
@@ -115,6 +116,7 @@ async def events_of(
         chunks: until `[DONE]` or the end of the stream.
         kind: the server.
         inside: the text begins within a <think> block.
+        begun: the text goes on with an answer.
         raw: all text is the answer.
         stop: texts before which the reply ends, where the server leaves them in it.
         load_seconds: spent before, for the usage.
@@ -124,7 +126,8 @@ async def events_of(
         StreamCut: the stream ended without a finish_reason. Ollama's does so after more than 30 equal tokens in a row
             (recorded): from an Ollama that is a reply that repeated itself.
     """
-    splitter = ThinkSplitter(inside=inside)
+    inside = inside and not begun
+    splitter = ThinkSplitter(inside=inside, begun=begun)
     stops = StopSplitter(stop)
     calls = CallReader()
     ending = _Ending()

@@ -19,10 +19,13 @@ class ThinkSplitter:
 
     Args:
         inside: the chat template has opened the block in the prompt, so the reply begins within it.
+        begun: an answer is gone on with, so there is no block any more.
     """
 
-    def __init__(self, *, inside: bool = False) -> None:
+    def __init__(self, *, inside: bool = False, begun: bool = False) -> None:
         self._state: Literal["start", "opened", "reasoning", "closed", "answer"] = "opened" if inside else "start"
+        if begun:
+            self._state = "answer"
         self._held = ""
 
     def feed(self, text: str) -> list[Delta]:

@@ -82,6 +82,7 @@ class Page:
         code.on_settings_update = wrap_user_function(self._on_settings)
         code.action_callbacks["retry"] = wrap_user_function(self._on_retry)
         code.action_callbacks["cancel"] = wrap_user_function(self._on_cancel)
+        code.action_callbacks["continue"] = wrap_user_function(self._on_continue)
         sio.on("connect", handler=connect)
         sio.on("connection_successful", handler=self._on_connected)
         # Chainlit's own Stop adds an English message to the conversation, and its own edit cannot be stopped.
@@ -214,6 +215,11 @@ class Page:
     async def _on_cancel(self, action: Action) -> None:
         visit = await self._visit(_session())
         visit.cancel(str(action.payload.get("message_id", "")))
+
+    async def _on_continue(self, action: Action) -> None:
+        visit = await self._visit(_session())
+        message_id = str(action.payload.get("message_id", ""))
+        self._start(self._stoppable(visit, visit.go_on(message_id, await self._finder.model())))
 
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)

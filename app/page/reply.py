@@ -50,6 +50,7 @@ class ReplyView:
         keeps_old: a reply without text leaves what it was to replace.
         is_edit: a refusal changes nothing, so it is told beside the conversation, not in it.
         store_seconds: while it is written, the reply is stored this often.
+        status_id: of the status line's element, where the answer that is gone on with has one.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ReplyView:
         keeps_old: bool = False,
         is_edit: bool = False,
         store_seconds: float = 5.0,
+        status_id: str | None = None,
     ) -> None:
         self._emitter = emitter
         self._store = store
@@ -77,13 +79,16 @@ class ReplyView:
         self._is_edit = is_edit
         self._elements: dict[str, CustomElement] = {}
         self._store_seconds = store_seconds
-        self._stored = 0
+        self._stored = len(turn.text)
         self._message = answer_step(thread_id, turn.answer_id, author)
         self._reasoning: StepDict | None = None
         self._failure: StepDict | None = None
-        self._shown = False
-        self._run_sent = False
-        self._status_id = new_id()
+        # What is gone on with is on the page already.
+        self._goes_on = turn.begun is not None
+        self._message["output"] = turn.text
+        self._shown = self._run_sent = self._goes_on
+        self._began = False
+        self.status_id = status_id or new_id()
         self._phase: dict[str, Any] = {}
         self._pending: asyncio.Task[None] | None = None
         self._answer_stream = GatheredStream(self._send_answer)
@@ -199,7 +204,9 @@ class ReplyView:
         await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())
 
     async def _send_answer(self, piece: str) -> None:
-        first = not self._message["output"]
+        first, self._began = not self._began, True
+        if first:
+            self._message["output"] = self._turn.text.removesuffix(self._turn.came)  # its end may have been trimmed
         self._message["output"] += piece
         if first:
             await self._on_first_text()
@@ -228,7 +235,11 @@ class ReplyView:
         await self._reasoning_stream.end()
         await self._answer_stream.end()
         turn, phase = self._turn, _ended(self._turn)
-        if self._is_edit and turn.refused:
+        if self._goes_on and failure and not turn.came:
+            # Nothing has changed: the answer stands as it was, and can be gone on with again.
+            await self._emitter.send_toast(failure, "error")
+            failure = ""
+        elif self._is_edit and turn.refused:
             if self._shown:
                 self._shown = False
                 await self._emitter.delete_step(in_run(self._message)[0])
@@ -253,7 +264,7 @@ class ReplyView:
         step["output"] = words
         step["isError"] = is_error
         step["metadata"] = {NOTICE: True}
-        await self._keep(step, self._final(phase, retry=True, metrics=step is self._message))
+        await self._keep(step, self._final(phase, retry=True, is_reply=step is self._message))
 
     async def _store_now_and_then(self) -> None:
         while True:
@@ -304,7 +315,7 @@ class ReplyView:
         }
 
     def _status(self, step_id: str, props: dict[str, Any]) -> CustomElement:
-        element_id = self._status_id if step_id == self._message["id"] else new_id()
+        element_id = self.status_id if step_id == self._message["id"] else new_id()
         return CustomElement(
             thread_id=self._thread_id,
             id=element_id,
@@ -323,9 +334,16 @@ class ReplyView:
             "engine": model.engine if model else "",
         } | facts
 
-    def _final(self, phase: Phase, *, retry: bool, metrics: bool = True) -> dict[str, Any]:
-        props = self._props(phase, retry=retry, notes=self._notes())
-        if metrics and self._turn.metrics:
+    def _final(self, phase: Phase, *, retry: bool, is_reply: bool = True) -> dict[str, Any]:
+        turn = self._turn
+        props = self._props(
+            phase,
+            retry=retry,
+            go_on=is_reply and turn.can_go_on,
+            went_on=self._goes_on and bool(turn.came),
+            notes=self._notes(),
+        )
+        if is_reply and self._turn.metrics:
             props["metrics"] = self._turn.metrics.as_dict()
         if self._turn.error is not None:
             props["code"] = self._turn.error.code
@@ -336,8 +354,11 @@ class ReplyView:
         notes = []
         if turn.newly_left_out:
             notes.append(text(self._language, "left_window", count=2 * turn.left_out))
-        if turn.finish_reason in ("repetition", "length"):
-            notes.append(text(self._language, turn.finish_reason))
+        if turn.finish_reason == "repetition":
+            notes.append(text(self._language, "repetition"))
+        if turn.finish_reason == "length":
+            end = "length" if turn.can_go_on else "context_full" if turn.context_full else "length_only"
+            notes.append(text(self._language, end))
         if turn.fallback_from and turn.model:
             names = {"model": turn.fallback_from.name, "fallback": turn.model.name}
             notes.append(text(self._language, "fallback", **names))

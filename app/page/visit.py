@@ -90,6 +90,8 @@ class Visit:
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
         self._told: set[str] = set()
+        # The status lines' elements, by the replies that they stand under.
+        self._statuses: dict[str, str] = {}
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
         # What the conversation is kept with.
@@ -109,6 +111,7 @@ class Visit:
         """
         self.history, self._turns = conversation_of(thread["id"], thread["steps"])
         self._view = None  # it is among the steps, which the page gets
+        self._statuses = {str(shown["forId"]): str(shown["id"]) for shown in thread["elements"] or []}
         self._settings = (thread.get("metadata") or {}).get(SETTINGS)
         if self._settings is not None:
             self.preferences, _ = self.preferences.changed(self._settings, self.language)
@@ -297,6 +300,27 @@ class Visit:
             self.history.answer(question.id, old)
             question.tokens = last.question.tokens
 
+    async def go_on(self, message_id: str, default: ModelInfo | None) -> None:
+        """Go on with the last answer, which was cut off. It stands as it is until more of it comes."""
+        if self.answering is not None:
+            await self.emitter.send_toast(text(self.language, "still_answering"), "info")
+            return
+        last = self.history.last
+        asked = self._turns[-1] if self._turns else None
+        answer = last.answer if last is not None and asked and last.question.id == asked.question_id else None
+        if (
+            last is None
+            or asked is None
+            or answer is None
+            or message_id != answer.id
+            or message_id not in asked.replies
+        ):
+            await self.emitter.send_toast(text(self.language, "only_last_goes_on"), "info")
+            return
+        place = asked.replies.index(message_id) + 1
+        asked.replies, notices = asked.replies[:place], asked.replies[place:]
+        await self._answer(last.question, default, replaces=notices, begun=answer)
+
     async def _answer(
         self,
         question: StoredMessage,
@@ -305,6 +329,7 @@ class Visit:
         *,
         keeps_old: bool = False,
         edited: StepDict | None = None,
+        begun: StoredMessage | None = None,
     ) -> ChatTurn:
         """Show a reply.
 
@@ -314,6 +339,7 @@ class Visit:
             replaces: steps that go when the reply begins; those that stay, because none came, are still the turn's.
             keeps_old: see ReplyView.
             edited: the message's step, to be stored when the reply begins; None: it is stored already.
+            begun: the answer that is gone on with; it keeps its place, and what stands before it.
 
         Returns:
             The turn, which has ended.
@@ -322,14 +348,16 @@ class Visit:
         emitter = self.emitter
         turn_steps = self._turns[-1]
         options = self.preferences.options(default.id if default else "")
-        turn = self._chat.turn(self.history, question, new_id(), options, asker=self._asker())
+        answer_id = new_id() if begun is None else begun.id
+        stay = turn_steps.replies if begun is not None else []
+        turn = self._chat.turn(self.history, question, answer_id, options, asker=self._asker(), begun=begun)
 
         async def first_text() -> None:
             gone, replaces[:] = list(replaces), []
             emitter = self.emitter
             if edited is not None:
                 self._store.keep(edited)
-            if edited is not None or gone:
+            if edited is not None or (gone and begun is None):
                 self._store.save_tokens(question.id, {})  # it is counted anew
             self._store.forget_steps(gone)
             for step_id in gone:
@@ -348,11 +376,13 @@ class Visit:
             keeps_old=keeps_old,
             is_edit=edited is not None,
             store_seconds=self._store_seconds,
+            status_id=self._statuses.get(answer_id),
         )
+        self._statuses[answer_id] = view.status_id
         try:
             await view.show()
         finally:
-            turn_steps.replies = replaces + view.step_ids
+            turn_steps.replies = list(dict.fromkeys([*stay, *replaces, *view.step_ids]))
         for message in turn.counted.values():
             if not (turn.refused and message is question):
                 self._store.save_tokens(message.id, message.tokens)

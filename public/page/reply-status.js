@@ -18,6 +18,7 @@ const WORDS = {
     about: (time) => `about ${time}`, elapsed: (time) => `${time} so far`,
     second: 's', minute: 'min', speed: 'tok/s',
     cancel: 'Cancel', stopped: 'stopped', failed: 'failed', retry: 'Try again', again: 'Another answer',
+    goOn: 'Continue', last: 'last part',
     first: (time) => `first token ${time}`,
     tokens: (count, n) => `${count} ${n === 1 ? 'token' : 'tokens'}`,
     characters: (count, n) => `${count} ${n === 1 ? 'char' : 'chars'}`,
@@ -36,6 +37,7 @@ const WORDS = {
     about: (time) => `ещё около ${time}`, elapsed: (time) => `уже ${time}`,
     second: 'с', minute: 'мин', speed: 'ток/с',
     cancel: 'Отменить', stopped: 'остановлено', failed: 'ошибка', retry: 'Повторить', again: 'Другой ответ',
+    goOn: 'Продолжить', last: 'последняя часть',
     first: (time) => `первый токен ${time}`,
     tokens: (count, n) => `${count} ${russian(n, 'токен', 'токена', 'токенов')}`,
     characters: (count, n) => `${count} ${russian(n, 'знак', 'знака', 'знаков')}`,
@@ -122,7 +124,9 @@ function Live({ given, callAction }) {
   if (remaining >= 1) time = words.about(duration(remaining, number));
   // Who was told a time to wait hears another one soon; the seconds since the last one say nothing.
   else if (passed >= 2 && !(phase === 'waiting' && left != null)) time = words.elapsed(duration(Math.floor(passed), number));
-  const share = phase === 'reading' && total > 0 ? percent(processed || 0, total) : null;
+  let share = phase === 'reading' && total > 0 ? percent(processed || 0, total) : null;
+  // How far loading is nobody tells: the bar goes by what it took before, and does not end before loading does.
+  if (phase === 'loading' && left > 0) share = Math.min(95, percent(passed, left));
   return h('div', { className: 'reply-live' },
     h('span', { className: 'reply-dot' }),
     h('span', null,
@@ -130,7 +134,7 @@ function Live({ given, callAction }) {
       // Not read aloud: it changes every second.
       time && h('span', { 'aria-hidden': 'true' }, ', ', h('span', { className: 'reply-time' }, time)),
       share !== null && h('span', {
-        className: 'reply-bar', role: 'progressbar', 'aria-label': words.reading(model),
+        className: 'reply-bar', role: 'progressbar', 'aria-label': words[phase](model),
         'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': share,
       }, h('span', { style: { width: `${share}%` } }))),
     phase === 'waiting' && given.message_id && h(Cancel, { given, callAction }));
@@ -143,6 +147,7 @@ function facts(given) {
   const { long } = words;
   const parts = [[given.model, `${long.model}: ${[given.model, engine && `(${engine})`].filter(Boolean).join(' ')}`]];
   if (phase !== 'finished') parts.push([words[phase]]);
+  if (given.went_on) parts.push([words.last]);
   if (metrics) {
     const about = metrics.estimated ? '≈' : '';
     const add = (value, show, name) => {
@@ -175,15 +180,20 @@ const arrow = () => h('svg', {
   viewBox: '0 0 24 24', fill: 'none', stroke: 'currentColor', strokeWidth: 2, 'aria-hidden': 'true',
 }, h('path', { d: 'M3 12a9 9 0 1 0 9-9 9.75 9.75 0 0 0-6.74 2.74L3 8' }), h('path', { d: 'M3 3v5h5' }));
 
+// An arrow to the right: lucide's arrow-right.
+const onward = () => h('svg', {
+  viewBox: '0 0 24 24', fill: 'none', stroke: 'currentColor', strokeWidth: 2, 'aria-hidden': 'true',
+}, h('path', { d: 'M5 12h14' }), h('path', { d: 'm12 5 7 7-7 7' }));
+
 function Ended({ given, callAction }) {
-  const { phase, notes, retry, message_id } = given;
+  const { phase, notes, retry, go_on: goOn, message_id } = given;
   const { words } = speaker(given);
   const [asked, setAsked] = React.useState(false);
   const parts = facts(given);
-  const again = async () => {
+  const ask = async (name) => {
     setAsked(true);
     try {
-      await callAction({ name: 'retry', payload: { message_id } });
+      await callAction({ name, payload: { message_id } });
     } finally {
       setAsked(false);
     }
@@ -191,8 +201,10 @@ function Ended({ given, callAction }) {
   return h(React.Fragment, null,
     h('div', { className: 'reply-parts', title: parts.map(([, long]) => long).filter(Boolean).join('\n') },
       parts.map(([short], index) => h('span', { key: index }, short)),
-      retry && h('button', { type: 'button', 'data-testid': 'retry', disabled: asked, onClick: again },
-        arrow(), phase === 'finished' ? words.again : words.retry)),
+      retry && h('button', { type: 'button', 'data-testid': 'retry', disabled: asked, onClick: () => ask('retry') },
+        arrow(), phase === 'finished' ? words.again : words.retry),
+      goOn && h('button', { type: 'button', 'data-testid': 'continue', disabled: asked, onClick: () => ask('continue') },
+        onward(), words.goOn)),
     (notes || []).map((note, index) =>
       h('div', { key: index, className: 'reply-note', 'data-testid': 'reply-note' }, note)));
 }

@@ -275,7 +275,7 @@ def test_ollama_is_sized_to_the_machine_and_listens_inside_only(run: Run) -> Non
     log = container.sh("cat /tmp/ollama.log")
     for part in (
         "OLLAMA_HOST:127.0.0.1:11434",
-        "LLAMA_ARG_CACHE_RAM:1557",
+        "LLAMA_ARG_CACHE_RAM:1332",
         "LLAMA_ARG_CACHE_REUSE:32",
         "LLAMA_ARG_SWA_FULL:1",
         "OLLAMA_NUM_PARALLEL:1",

@@ -22,7 +22,7 @@ from app.errors import EngineError, PromptTooLong
 
 
 class ScriptedEngine:
-    """Counts tokens as words, and answers each request with the next reply of its script.
+    """Counts tokens as words, and answers each request with the next reply of its script, up to its bound.
 
     Args:
         replies: texts, and calls of functions after them; an EngineError is raised instead of, or after, what came
@@ -105,6 +105,9 @@ class ScriptedEngine:
                     called = True
                     continue
                 for word in part.split(" "):
+                    if words == request.options.max_tokens:
+                        yield Done("length", Usage(tokens, words, 0.0, tokens / 100, words / 10))
+                        return
                     await self.go_on.wait()
                     yield Delta(word if words == 0 else f" {word}")
                     words += 1

@@ -48,7 +48,7 @@ from tests.fakes.machine import Machine
 from tests.fakes.models import FakeModel, Library, full_name, model_named
 from tests.fakes.pull import no_network, pull
 from tests.fakes.requests import ChatRequest, Purpose, understand
-from tests.fakes.words import Reply, count_tokens, plain, reply_to, said
+from tests.fakes.words import Reply, count_tokens, plain, reply_to, rest_of, said
 
 __all__ = ["FakeModel", "FakeOllama", "Reply", "count_tokens", "reply_to"]
 
@@ -221,7 +221,12 @@ class FakeOllama(Machine):
 
     def _reply(self, asked: ChatRequest) -> Reply:
         last = str(asked.messages[-1].get("content") or "") if asked.messages else ""
+        begun = ""
+        if len(asked.messages) > 1 and asked.messages[-1].get("role") == "assistant":
+            begun, last = last, str(asked.messages[-2].get("content") or "")
         reply = self._script.pop(0) if self._script and asked.messages else reply_to(last)
+        if begun:
+            reply = replace(reply, pieces=rest_of(reply.pieces, begun), thinking=())
         if reply.calls and not asked.tools:
             reply = plain(last)
         if asked.format is not None and reply.pieces and reply.fault is None:

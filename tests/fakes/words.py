@@ -144,6 +144,14 @@ def plain(message: str) -> Reply:
     return Reply(_pieces(f"You said: {message}"))
 
 
+def rest_of(pieces: Sequence[str], begun: str) -> tuple[str, ...]:
+    """What is left of a reply after its beginning; all of it where it begins otherwise."""
+    for number in range(1, len(pieces) + 1):
+        if "".join(pieces[:number]).rstrip() == begun.rstrip():
+            return tuple(pieces[number:])
+    return tuple(pieces)
+
+
 def said(text: str) -> tuple[str, ...]:
     """A text in the pieces in which it is written."""
     return _pieces(text)

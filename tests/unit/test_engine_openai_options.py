@@ -58,18 +58,18 @@ async def sent_to(flavour: Flavour, asked: CompletionRequest, **arguments: Any) 
     [
         ("vllm", set()),
         ("llama.cpp", set()),
-        ("lm-studio", set()),
+        ("lm-studio", {"continue"}),
         ("ollama", {"tool_choice", "raw"}),
         (
             "transformers",
-            {"presence_penalty", "frequency_penalty", "json_object", "json_schema", "tool_choice"},
+            {"presence_penalty", "frequency_penalty", "json_object", "json_schema", "tool_choice", "continue"},
         ),
     ],
 )
 async def test_each_kind_of_server_tells_what_it_honours(flavour: Flavour, lacking: set[Feature]) -> None:
     everything = {
         "stop", "seed", "presence_penalty", "frequency_penalty", "json_object", "json_schema", "tools", "tool_choice",
-        "raw",
+        "raw", "continue",
     }  # fmt: skip
     async with FakeOpenAI(flavour) as server:
         engine = OpenAICompatibleEngine(server.url)

@@ -207,10 +207,10 @@ class SlowPage:
 async def test_a_page_that_comes_back_in_mid_reply_lacks_no_piece_of_what_came_meanwhile() -> None:
     before, after = SlowPage(), SlowPage()
     before.gate.set()
-    turn = SimpleNamespace(answer_id="a", metrics=None, text="", reasoning="")
+    turn = SimpleNamespace(answer_id="a", metrics=None, text="", reasoning="", begun=None, came="")
     told: Any = {"thread_id": "t", "author": "model", "language": "en", "on_first_text": before.gate.wait}
     view = ReplyView(before, ForgetfulStore(), turn, **told)  # type: ignore[arg-type]
-    view._message["output"], view._shown = "one ", True
+    view._message["output"], view._shown, view._began = "one ", True, True
     coming = asyncio.create_task(view.move_to(after))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     await view._send_answer("two ")

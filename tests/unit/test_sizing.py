@@ -18,11 +18,14 @@ from app.sizing import (
     FILE_BYTES,
     KV_BYTES,
     MIB,
+    RESERVED,
     SYSTEM,
     Machine,
     Plan,
     file_sizes,
     largest_fitting,
+    leaves_room,
+    main,
     model_bytes,
     plan,
     this_machine,
@@ -42,8 +45,8 @@ def test_the_size_of_a_models_process_is_the_one_measured(context: int, measured
     ("memory", "expected"),
     [
         (2 * GIB, Plan(num_thread=2, num_ctx=1024, cache_ram=0, model_memory=1728)),
-        (4 * GIB, Plan(num_thread=2, num_ctx=4096, cache_ram=1391, model_memory=3776 - 1391)),
-        (8 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=4335, model_memory=7872 - 4335)),
+        (4 * GIB, Plan(num_thread=2, num_ctx=4096, cache_ram=1124, model_memory=3776 - 1124)),
+        (8 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=4190, model_memory=7872 - 4190)),
         (16 * GIB, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=16064 - 8192)),
         (UNLIMITED, Plan(num_thread=2, num_ctx=8192, cache_ram=8192, model_memory=65216 - 8192)),
     ],
@@ -61,8 +64,29 @@ def test_nothing_is_given_out_twice(memory: int, slots: int) -> None:
     assert (found.model_memory + found.cache_ram) * MIB <= memory
 
 
+@pytest.mark.parametrize("memory", [GIB // 2, 2 * GIB, 3 * GIB, 4 * GIB, 6 * GIB, 8 * GIB, 16 * GIB, UNLIMITED])
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_a_full_cache_stays_clear_of_the_guard_of_the_memory(memory: int, slots: int) -> None:
+    machine = Machine(memory, 2)
+    found = plan(machine, slots=slots)
+    full = RESERVED + model_bytes(FILE_BYTES, KV_BYTES, found.num_ctx, slots) + found.cache_ram * MIB
+    assert (full <= 0.85 * memory) == leaves_room(machine, found, slots=slots)
+    # Only a model that is too much by itself leaves no room, and the guard is off then.
+    assert leaves_room(machine, found, slots=slots) or found.cache_ram == 0
+
+
+def test_where_a_model_fills_the_machine_the_guard_is_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for memory, off in ((2 * GIB, True), (4 * GIB, False)):
+        monkeypatch.setattr("app.sizing.this_machine", lambda memory=memory: Machine(memory, 2))
+        monkeypatch.setattr(sys, "argv", ["sizing"])
+        main()
+        assert (': "${MEMORY_GUARD:=0}"; export MEMORY_GUARD' in capsys.readouterr().out) == off
+
+
 def test_a_context_that_was_decided_on_takes_its_memory_from_the_cache() -> None:
-    assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 1058, 3776 - 1058)
+    assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 708, 3776 - 708)
 
 
 @pytest.mark.parametrize("mib", range(2048, 16_384, 61))
@@ -74,7 +98,7 @@ def test_the_cache_holds_two_conversations_of_the_chosen_length_wherever_one_can
     assert holds_two or shortest.cache_ram * MIB < 2 * KV_BYTES * CONTEXTS[-1]
 
 
-@pytest.mark.parametrize(("memory", "whole", "ordinary"), [(2, 0, 0), (4, 3, 13), (8, 5, 42)])
+@pytest.mark.parametrize(("memory", "whole", "ordinary"), [(2, 0, 0), (4, 2, 11), (8, 5, 41)])
 def test_so_many_visitors_stay_warm(memory: int, whole: int, ordinary: int) -> None:
     """Of conversations as long as the context, and of 1,000 tokens; the README names them."""
     found = plan(Machine(memory * GIB, 2))
