@@ -153,7 +153,7 @@ async def check(chat: Chat, talk: SessionHistory) -> None:
 async def test_after_five_replies_of_a_steady_engine_the_estimates_are_near_and_after_a_restart_too(
     connect: Connect, tmp_path: Path
 ) -> None:
-    async with FakeOllama(prompt_speed=PROMPT_SPEED, speed=SPEED, load_seconds=LOAD_SECONDS, speedup=1) as fake:
+    async with FakeOllama(prompt_speed=PROMPT_SPEED, speed=SPEED, load_seconds=LOAD_SECONDS, cache_tokens=0) as fake:
         fake.script(*[f"!words {WORDS}"] * 20)
         speeds = SpeedBook()
         chat = chat_on(fake, connect, speeds)
