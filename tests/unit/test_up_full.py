@@ -115,3 +115,14 @@ def test_a_choice_of_profiles_of_ones_own_is_not_changed(clone: Path) -> None:
     assert ended.returncode == 1
     assert "add full to it" in ended.stderr
     assert not (clone / "bin" / "asked").exists()
+
+
+def test_a_server_that_is_too_small_is_left_as_it_is(clone: Path) -> None:
+    awk = clone / "bin" / "awk"
+    awk.write_text("#!/bin/sh\necho 2000000\n", encoding="ascii")
+    awk.chmod(0o755)
+    ended = up_full(clone)
+    assert ended.returncode == 1
+    assert "too little memory" in ended.stderr
+    assert not (clone / ".env").exists()
+    assert not (clone / "bin" / "asked").exists()
