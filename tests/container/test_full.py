@@ -15,7 +15,6 @@ import pytest
 from app.settings import ROOT
 from tests.container.docker import PYTHON_IMAGE, docker, until
 from tests.prometheus import installed
-from tests.site import free_port
 
 PROJECT: Final = "chainlit-ollama-test-full"
 PROMETHEUS: Final = "chainlit-ollama-test/prometheus"
@@ -46,7 +45,7 @@ def project(image: str, tmp_path: Path) -> Iterator[Path]:
     nothing.parent.mkdir()
     nothing.write_text("#!/bin/sh\n", encoding="ascii")
     nothing.chmod(0o755)
-    (tmp_path / ".env").write_text(f"PORT={free_port()}\nIMAGE={image}\nMEMORY=2g\n", encoding="ascii")
+    (tmp_path / ".env").write_text(f"PORT=0\nIMAGE={image}\nMEMORY=2g\n", encoding="ascii")
     path = f"{nothing.parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run([tmp_path / "scripts" / "up-full"], env=os.environ | {"PATH": path}, check=True, timeout=30)
     yield tmp_path
