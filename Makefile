@@ -7,7 +7,7 @@ URL ?= http://localhost:8000
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-container load image docker-build up down logs install-local train-guide eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container load image docker-build up up-full down logs install-local train-guide eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -41,7 +41,10 @@ docker-build: image ## The same
 up: ## Start the container, built if need be
 	docker compose up -d
 
-down: ## Stop and remove the container; its data stays
+up-full: ## The same with PostgreSQL, Prometheus and Grafana
+	@scripts/up-full
+
+down: ## Stop and remove the container and all beside it; the data stays
 	docker compose down
 
 logs: ## Follow the container's log

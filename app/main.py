@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
     pages = OpenPages(chainlit_server.sio, standing, page.end)
-    measure_server(registry, answers, store, open_pages=lambda: pages.count)
+    measure_server(registry, answers, store, open_pages=lambda: pages.count, data_dir=settings.data_dir)
     if kept is not None and settings.login:
         allowed = settings.oauth_names if settings.oauth else None
         by_sign_in(kept.accounts, pages, password=settings.passwords, allowed=allowed, days=settings.session_days)

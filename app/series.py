@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from app.admission import Queue
 from app.engines.base import Engine
 from app.engines.catalog import EngineState
+from app.sizing import InUse
 from app.turn import Ended
 
 PREFIX: Final = "chainlit_ollama"
@@ -200,3 +201,38 @@ class AheadSeries(Collector):
         yield CounterMetricFamily(
             f"{PREFIX}_read_ahead_seconds", "Seconds that engines spent on that.", self._seconds()
         )
+
+
+class MachineSeries(Collector):
+    """What is left of the machine, looked up when it is asked for. What cannot be told has no series.
+
+    Args:
+        registry: what `/metrics` shows.
+        memory: what is taken of it, by whose it is: the machine's, and the container's where it is limited.
+        disk: free and all bytes of the disk with the data; None: it cannot be told.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        memory: Callable[[], dict[str, InUse]],
+        disk: Callable[[], tuple[int, int] | None],
+    ) -> None:
+        self._memory = memory
+        self._disk = disk
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        used = GaugeMetricFamily(f"{PREFIX}_memory_used_bytes", "Memory that is taken.", labels=["scope"])
+        size = GaugeMetricFamily(f"{PREFIX}_memory_size_bytes", "Memory that there is.", labels=["scope"])
+        for scope, memory in self._memory().items():
+            used.add_metric([scope], memory.used)
+            size.add_metric([scope], memory.size)
+        yield from (used, size)
+        disk = self._disk()
+        if disk is not None:
+            free, total = disk
+            yield GaugeMetricFamily(f"{PREFIX}_disk_free_bytes", "Free on the disk with the data.", free)
+            yield GaugeMetricFamily(f"{PREFIX}_disk_size_bytes", "Size of the disk with the data.", total)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
@@ -13,7 +15,8 @@ from app import __version__
 from app.assembly.answering import Answering
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
-from app.series import PREFIX, AheadSeries, ServerSeries, StorageSeries
+from app.series import PREFIX, AheadSeries, MachineSeries, ServerSeries, StorageSeries
+from app.sizing import memory_in_use
 
 
 def measure_server(
@@ -22,6 +25,7 @@ def measure_server(
     store: ChatDataLayer | ForgetfulStore,
     *,
     open_pages: Callable[[], int],
+    data_dir: Path,
 ) -> None:
     """Add how the server stands to what Prometheus reads.
 
@@ -30,6 +34,7 @@ def measure_server(
         answers: the engines and their queues.
         store: where conversations are kept, if they are.
         open_pages: how many browsers' pages are connected.
+        data_dir: whose disk is told of; with HISTORY=off it need not exist.
     """
     catalog = answers.chat.catalog
 
@@ -46,8 +51,17 @@ def measure_server(
         )
     ahead = answers.chat.ahead
     AheadSeries(registry, tokens=lambda: ahead.tokens, seconds=lambda: ahead.seconds)
+    MachineSeries(registry, memory=memory_in_use, disk=lambda: _disk_of(data_dir))
     ProcessCollector(registry=registry)
     Info(f"{PREFIX}_build", "What runs here.", registry=registry).info({"version": __version__})
+
+
+def _disk_of(folder: Path) -> tuple[int, int] | None:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free, usage.total
 
 
 def measure_http(registry: CollectorRegistry, app: FastAPI) -> None:

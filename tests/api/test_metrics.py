@@ -42,6 +42,12 @@ def test_the_server_tells_of_itself(site: Site) -> None:
     assert value(found, "chainlit_ollama_database_up") == 1
     assert (value(found, "process_resident_memory_bytes") or 0) > 50e6
     assert value(found, "chainlit_ollama_build_info") == 1
+    free, size = (value(found, f"chainlit_ollama_disk_{name}_bytes") or 0 for name in ("free", "size"))
+    assert 0 < free < size
+    used, size = (
+        value(found, f"chainlit_ollama_memory_{name}_bytes", scope="machine") or 0 for name in ("used", "size")
+    )
+    assert 0 < used < size
 
 
 def test_requests_are_counted_by_route_and_not_by_what_somebody_types(site: Site) -> None:

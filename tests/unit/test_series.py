@@ -15,7 +15,8 @@ from app.engines.catalog import Catalog
 from app.errors import ChatError, EngineFailed
 from app.history import SessionHistory, StoredMessage
 from app.prompting import ReplyOptions
-from app.series import ReplySeries, ServerSeries
+from app.series import MachineSeries, ReplySeries, ServerSeries
+from app.sizing import InUse
 from tests.fakes.engine import ScriptedEngine
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -121,3 +122,19 @@ async def test_the_server_tells_of_its_queues_engines_and_pages() -> None:
     assert found["open_pages", ()] == 3
     first.leave()
     assert samples(registry)["num_requests_waiting", ollama] == 0
+
+
+def test_the_machine_tells_of_its_memory_and_disk() -> None:
+    registry = CollectorRegistry()
+    memory = {"machine": InUse(3, 4), "container": InUse(1, 2)}
+    MachineSeries(registry, memory=lambda: memory, disk=lambda: (5, 6))
+    found = samples(registry)
+    assert found["memory_used_bytes", (("scope", "container"),)] == 1
+    assert found["memory_size_bytes", (("scope", "machine"),)] == 4
+    assert (found["disk_free_bytes", ()], found["disk_size_bytes", ()]) == (5, 6)
+
+
+def test_what_the_machine_does_not_tell_has_no_series() -> None:
+    registry = CollectorRegistry()
+    MachineSeries(registry, memory=dict, disk=lambda: None)
+    assert samples(registry) == {}

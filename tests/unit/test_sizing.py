@@ -20,12 +20,14 @@ from app.sizing import (
     MIB,
     RESERVED,
     SYSTEM,
+    InUse,
     Machine,
     Plan,
     file_sizes,
     largest_fitting,
     leaves_room,
     main,
+    memory_in_use,
     model_bytes,
     plan,
     this_machine,
@@ -157,6 +159,39 @@ V1_NO_LIMIT = {
 def test_the_limits_of_control_groups_are_found(tmp_path: Path, files: dict[str, str], expected: Machine) -> None:
     _write(tmp_path, files)
     assert this_machine(tmp_path, processors=4) == expected
+
+
+MEMORY = {"proc/meminfo": "MemTotal:       4194304 kB\nMemFree: 1 kB\nMemAvailable:   1048576 kB\n"}
+IN_USE_V2 = {
+    "sys/fs/cgroup/docker/memory.current": f"{GIB}\n",
+    "sys/fs/cgroup/docker/memory.stat": f"anon 5\ninactive_file {GIB // 4}\nactive_file 7\n",
+}
+IN_USE_V1 = {
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n",
+    "sys/fs/cgroup/memory/memory.stat": f"inactive_file 9\ntotal_inactive_file {GIB // 2}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "container"),
+    [
+        (V2 | IN_USE_V2, InUse(GIB * 3 // 4, 2 * GIB)),
+        (V1 | IN_USE_V1, InUse(GIB // 2, 3 * GIB)),
+        (V1_NO_LIMIT | IN_USE_V1, None),
+        ({}, None),
+    ],
+    ids=["v2", "v1", "no limit", "no groups"],
+)
+def test_what_is_taken_of_the_memory_is_known(tmp_path: Path, files: dict[str, str], container: InUse | None) -> None:
+    _write(tmp_path, files | MEMORY)
+    found = memory_in_use(tmp_path)
+    assert found.pop("machine") == InUse(3 * GIB, 4 * GIB)
+    assert found.pop("container", None) == container
+    assert not found
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_known_of_the_memory(tmp_path: Path) -> None:
+    assert memory_in_use(tmp_path) == {}
 
 
 def test_this_very_machine_can_be_read() -> None:
