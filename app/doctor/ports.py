@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -56,7 +57,8 @@ def _url(host: str, port: int) -> str:
 async def _taken(host: str, port: int) -> Finding:
     health = await health_of(host, port)
     if health is None:
-        advice = f"stop what uses it (ss -ltnp 'sport = :{port}' tells), or choose another: PORT={port + 1}"
+        tells = f"lsof -i :{port}" if sys.platform == "darwin" else f"ss -ltnp 'sport = :{port}'"
+        advice = f"stop what uses it ({tells} tells), or choose another: PORT={port + 1}"
         return Finding(_NAME, "problem", f"another program has {port}, or our server does not answer", advice)
     told = f"our server runs on {port}, {health.status}"
     if health.process.version != __version__:
