@@ -20,8 +20,8 @@ _TEXT: Final = (
     "field glass night horse island early paint silver wood corner simple number after second kitchen forest"
 )
 _WORDS: Final = tuple(_TEXT.split())
-# A word has at most so many tokens on average, for the prompt to fit in any case.
-_TOKENS_A_WORD: Final = 1.5
+# Until the engine has counted; small vocabularies need more.
+_TOKENS_A_WORD: Final = 3.0
 # Prompts and replies in tokens: the first look, at most, and what is enough for a figure.
 _FIRST_PROMPT: Final = 192
 _LONGEST_PROMPT: Final = 2048
@@ -32,8 +32,10 @@ _ENOUGH: Final = 96
 # Shares of the time for the two long parts, and how often the short message is sent.
 _SHARE: Final = 0.25
 _SHORT_TIMES: Final = 3
-# Share of the context that a prompt may fill.
+# Shares of the context that a prompt, and that the words of a story, may fill.
 _ROOM: Final = 0.6
+_STORY_ROOM: Final = 0.15
+_STORY_WORDS: Final = 120
 _STORY: Final = "Tell a long story in which these words come up, in this order: "
 
 
@@ -97,6 +99,7 @@ class Trial:
         self._say = say
         self._clock = clock
         self._random = random.Random()
+        self._tokens_a_word = _TOKENS_A_WORD
         self.measured = Measured()
 
     async def run(self) -> None:
@@ -124,7 +127,7 @@ class Trial:
         most = min(_LONGEST_PROMPT, int(self._context * _ROOM))
         tokens = min(_FIRST_PROMPT, most)
         for _ in range(2):
-            answer = await self._ask(self._text("", int(tokens / _TOKENS_A_WORD)), 1)
+            answer = await self._ask(self._text("", int(tokens / self._tokens_a_word)), 1)
             # What an engine cannot tell is not made up from the time that it took in all.
             if answer.read <= 0 or answer.usage.prompt_seconds <= 0:
                 return
@@ -141,10 +144,11 @@ class Trial:
         bound = min(_LONGEST_REPLY, int(self._context * (1 - _ROOM)), int(speed * self._seconds * _SHARE))
         if bound <= first.written:
             return
+        words = min(_STORY_WORDS, int(self._context * _STORY_ROOM / self._tokens_a_word))
         answers: list[_Answer] = []
         # Some models end early.
         while sum(answer.written for answer in answers) < min(bound, _ENOUGH) and len(answers) < 3:
-            answers.append(await self._ask(self._text(_STORY, 120), bound))
+            answers.append(await self._ask(self._text(_STORY, words), bound))
         self._count_reply(answers)
 
     async def _measure_first_token(self) -> None:
@@ -184,6 +188,8 @@ class Trial:
                     said.append(event.text)
                 elif isinstance(event, Done):
                     usage = event.usage
+        if usage.prompt_tokens is not None:
+            self._tokens_a_word = max(usage.prompt_tokens / len(text.split()), 1.0)
         written = usage.reply_tokens if usage.reply_tokens is not None else bytes_estimate("".join(said))
         return _Answer(
             first_seconds=(first or self._clock()) - began,

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ import pytest
 from app import bench
 from app.assembly import answering as assembled
 from app.bench import NoModel, measure
-from app.engines.base import Engine, ModelInfo
-from app.errors import EngineError, UnknownModel
+from app.engines.base import CompletionRequest, Delta, Done, Engine, EngineEvent, ModelInfo, Usage
+from app.errors import EngineError, PromptTooLong, UnknownModel
 from app.model_sizes import CLASSES, expected
 from app.settings import ROOT, Settings
 from app.sizing import MIB, Machine
 from app.trial import Trial
+from tests.fakes.engine import ScriptedEngine
 from tests.fakes.ollama import FakeModel, FakeOllama
+from tests.fakes.openai_server import Answer, FakeOpenAI
 from tests.site import free_port
 from tests.unit.conftest import Connect
 
@@ -80,6 +84,37 @@ async def test_a_short_context_is_never_overrun(connect: Connect) -> None:
         found = (await tried(connect(fake.url), context=512)).measured
     assert found.prompt_speed is not None
     assert found.generation_speed is not None
+
+
+class Wordy(ScriptedEngine):
+    """Its vocabulary is so small that a word takes four tokens."""
+
+    async def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
+        self.requests.append(request)
+        tokens = 4 * len(request.messages[0].content.split()) + 10
+        if tokens + request.options.max_tokens > request.context_length:
+            raise PromptTooLong(engine=self.label, tokens=tokens, limit=request.context_length)
+        yield Delta("word " * request.options.max_tokens)
+        yield Done("length", Usage(tokens, request.options.max_tokens, 0, tokens / 50, request.options.max_tokens / 5))
+
+
+@pytest.mark.parametrize("context", [512, 1024, 4096])
+async def test_prompts_fit_whatever_tokens_a_word_takes(context: int) -> None:
+    engine = Wordy()
+    found = (await tried(engine, replace(GEMMA, loaded=True), context)).measured
+    assert (found.prompt_speed, found.generation_speed) == (pytest.approx(50), pytest.approx(5))
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_a_server_that_does_not_tell_all_is_measured_as_far_as_it_does(counted: bool) -> None:
+    async with FakeOpenAI("vllm") as fake:
+        fake.script(*(Answer("a word or two " * 40, counted=counted) for _ in range(20)))
+        result = await measure(settings("http://127.0.0.1:9", vllm_url=fake.url), "", 30)
+    assert result.model == "vllm/gemma2-2b"
+    assert result.measured.generation_speed is not None
+    assert result.measured.estimated is not counted
+    assert (result.measured.prompt_speed is None) is not counted
+    assert {size.verdict for size in result.sizes} <= {"not known", "does not fit"}
 
 
 async def test_an_engine_that_fails_says_so(connect: Connect) -> None:
