@@ -604,9 +604,13 @@ def read_settings(**overrides: Any) -> Settings:
     return settings
 
 
-def read_what_is_allowed() -> tuple[Settings, tuple[str, ...]]:
-    """The settings with the default in the place of each value that is not allowed, and a line about each of these."""
-    usual: dict[str, Any] = {}
+def read_what_is_allowed(**overrides: Any) -> tuple[Settings, tuple[str, ...]]:
+    """The settings with the default in the place of each value that is not allowed, and a line about each of these.
+
+    Raises:
+        OSError, UnicodeDecodeError: `.env` cannot be read.
+    """
+    usual = dict(overrides)
     wrong: list[str] = []
     while True:
         try:

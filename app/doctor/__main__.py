@@ -37,7 +37,21 @@ _HANGS: Final = Report(
 )
 
 
-async def examined(settings: Settings, wrong: Sequence[str], *, running: bool) -> Report:
+def settings_and_what_is_wrong() -> tuple[Settings, Sequence[Finding]]:
+    """The settings as far as they can be used, and a finding for each that cannot."""
+    unread: list[Finding] = []
+    try:
+        settings, lines = read_what_is_allowed()
+    except (OSError, UnicodeDecodeError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else "it is not text"
+        advice = "run this as the server's user; the settings in it are not known here"
+        unread = [Finding("settings", "warning", f".env cannot be read ({why})", advice)]
+        settings, lines = read_what_is_allowed(_env_file=None)
+    wrong = (Finding("settings", "problem", line, "correct it; its default was taken here") for line in lines)
+    return settings, [*unread, *wrong]
+
+
+async def examined(settings: Settings, wrong: Sequence[Finding], *, running: bool) -> Report:
     """The report on a server with these settings."""
     quick = settings.model_copy(update={"models_timeout": min(settings.models_timeout, _ENGINE_SECONDS)})
     # No text is counted here, and the table may be on a disk that hangs.
@@ -63,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
     watchdog.daemon = True
     watchdog.start()
     running = take_over(os.environ) is not None
-    settings, wrong = read_what_is_allowed()
+    settings, wrong = settings_and_what_is_wrong()
     loop = asyncio.new_event_loop()
     try:
         report = loop.run_until_complete(examined(settings, wrong, running=running))

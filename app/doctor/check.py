@@ -38,7 +38,7 @@ class Patient:
 
     Attributes:
         settings: with defaults in the place of those that are not allowed.
-        wrong: a line about each of these.
+        wrong: what was found about each of these.
         answers: the engines; nothing was asked of them yet.
         machine: what this process may use; None: that cannot be found out.
         running: whether a server of this program runs here, as far as this user may see.
@@ -46,7 +46,7 @@ class Patient:
     """
 
     settings: Settings
-    wrong: Sequence[str]
+    wrong: Sequence[Finding]
     answers: Answering
     machine: Machine | None
     running: bool = False

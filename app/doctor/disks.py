@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from app.doctor.check import Finding, Patient
+from app.doctor.ports import health_of
+from app.settings import Settings
 from app.sizing import MIB
 
 _LITTLE: Final = 200 * MIB
@@ -22,11 +24,14 @@ _STORES: Final = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")
 
 async def disks(patient: Patient) -> Sequence[Finding]:
     """The disks of DATA_DIR and of Ollama's models."""
-    return await asyncio.to_thread(lambda: [_data(patient), *_models(patient)])
+    settings = patient.settings
+    # Another user's server, of which this one sees no more than that.
+    running = patient.running or await health_of(settings.host, settings.port) is not None
+    return await asyncio.to_thread(lambda: [_data(settings, running), *_models(patient)])
 
 
-def _data(patient: Patient) -> Finding:
-    settings, name = patient.settings, "disk of DATA_DIR"
+def _data(settings: Settings, running: bool) -> Finding:
+    name = "disk of DATA_DIR"
     if not settings.uses_database:
         return Finding(name, "ok", "nothing is kept, no disk is needed")
     folder = settings.data_dir.absolute()
@@ -35,7 +40,7 @@ def _data(patient: Patient) -> Finding:
         return Finding(name, "warning", f"{folder} cannot be looked at by this user", "run this as the server's user")
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         advice = "give the server's user the right to, or name another folder: DATA_DIR=/path/to/folder"
-        if patient.running:
+        if running:
             return Finding(name, "warning", f"this user cannot write in {place}", "run this as the server's user")
         return Finding(name, "problem", f"this user cannot write in {place}", advice)
     free = shutil.disk_usage(place).free

@@ -85,10 +85,7 @@ async def examine(patient: Patient, checks: Sequence[Check] = CHECKS, patience: 
     _, pending = await asyncio.wait(tasks, timeout=patience)
     for task in pending:
         task.cancel()
-    findings = [
-        Finding("settings", "problem", line, "correct it; its default was taken here") for line in patient.wrong
-    ]
-    findings = findings or [Finding("settings", "ok", "all allowed")]
+    findings = list(patient.wrong) or [Finding("settings", "ok", "all allowed")]
     for check, task in zip(checks, tasks, strict=True):
         if task in pending:
             advice = "what it looks at hangs: a disk of the network, a name server, a server that accepts and is silent"

@@ -23,6 +23,7 @@ from app import __version__
 from app.assembly import answering as assembled
 from app.assembly.answering import answering
 from app.doctor import clock as clocks
+from app.doctor.__main__ import settings_and_what_is_wrong
 from app.doctor.access import access
 from app.doctor.check import Check, Finding, Patient
 from app.doctor.clock import clock
@@ -37,7 +38,7 @@ from app.doctor.ports import ports
 from app.doctor.report import examine
 from app.doctor.secrets import secrets
 from app.settings import ROOT, Settings
-from app.sizing import MIB, Machine
+from app.sizing import MIB, Machine, this_machine
 from app.storage.database import Database
 from app.windows import Windows
 from tests.fakes.ollama import FakeModel, FakeOllama
@@ -55,7 +56,7 @@ RANDOM = "k3Jq9xT2vLw8Zr5Yb1Nc7Pd4Mf6Hg0Sa"
 @asynccontextmanager
 async def patient(
     found: Machine | None = SMALL,
-    wrong: Sequence[str] = (),
+    wrong: Sequence[Finding] = (),
     running: bool = False,
     root: Path = Path("/"),
     **set_to: Any,
@@ -107,7 +108,8 @@ async def test_a_machine_that_is_well_has_no_problem_and_no_warning() -> None:
 
 
 async def test_the_json_has_name_status_found_and_advice_of_each() -> None:
-    async with patient(wrong=["PORT='x' is not allowed: it takes a number"]) as ill:
+    line = "PORT='x' is not allowed: it takes a number"
+    async with patient(wrong=[Finding("settings", "problem", line)]) as ill:
         report = await examine(ill)
     told = json.loads(report.as_json())
     assert set(told) == {"status", "checks"}
@@ -116,7 +118,7 @@ async def test_the_json_has_name_status_found_and_advice_of_each() -> None:
     assert told["checks"][0] | {"advice": ""} == {
         "name": "settings",
         "status": "problem",
-        "found": "PORT='x' is not allowed: it takes a number",
+        "found": line,
         "advice": "",
     }
     assert {check["status"] for check in told["checks"]} <= {"ok", "warning", "problem"}
@@ -244,6 +246,22 @@ def test_a_file_of_settings_that_hangs_does_not_hold_it_either(tmp_path: Path) -
     assert (code, [check["name"] for check in told["checks"]]) == (1, ["doctor"])
 
 
+@pytest.mark.parametrize(
+    "problem", [PermissionError(13, "Permission denied"), UnicodeDecodeError("utf-8", b"", 0, 1, "")]
+)
+def test_a_file_of_settings_that_cannot_be_read_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def unreadable(*_: object, **__: object) -> dict[str, str | None]:
+        raise problem
+
+    Path(".env").write_text("PORT=9000\n", encoding="utf-8")
+    monkeypatch.setattr("pydantic_settings.sources.providers.dotenv.dotenv_values", unreadable)
+    settings, (found,) = settings_and_what_is_wrong()
+    assert (settings.port, found.status) == (8000, "warning")
+    assert found.found.startswith(".env cannot be read")
+
+
 async def test_what_this_user_may_not_see_is_a_warning(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -272,6 +290,33 @@ async def test_a_containers_limits_are_told_and_little_memory_is_a_warning() -> 
     assert (found["cores"].status, found["memory"].status) == ("warning", "warning")
     assert found["cores"].found.startswith("0.5 of")
     assert found["memory"].found.startswith("1,024 MiB")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "memory"),
+    [
+        ({"cpu.max": "150000 100000", "memory.max": f"{3072 * MIB}"}, "1.5", "3,072 MiB"),
+        (
+            {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}
+            | {"memory/memory.limit_in_bytes": f"{2048 * MIB}"},
+            "1",
+            "2,048 MiB",
+        ),
+    ],
+    ids=["v2", "v1"],
+)
+async def test_the_limits_are_those_of_control_groups(
+    tmp_path: Path, files: dict[str, str], cores: str, memory: str
+) -> None:
+    told = {f"sys/fs/cgroup/{name}": limit for name, limit in files.items()}
+    told["proc/meminfo"] = "MemTotal:       8388608 kB\n"
+    told["proc/self/cgroup"] = "0::/\n5:memory:/\n4:cpu:/\n"
+    for name, content in told.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="ascii")
+    found = await of(machine, found=this_machine(tmp_path, processors=4))
+    assert found["cores"].found.startswith(cores)
+    assert found["memory"].found.startswith(memory)
 
 
 async def test_a_machine_that_tells_nothing_is_a_warning() -> None:
