@@ -27,7 +27,7 @@ async def ports(patient: Patient) -> Sequence[Finding]:
         listen(settings.host, settings.port).close()
     except OSError as problem:
         if problem.errno == errno.EADDRINUSE:
-            return [await _taken(settings.host, settings.port)]
+            return [await _taken(settings.host, settings.port, known=patient.running)]
         if problem.errno == errno.EACCES:
             advice = "ports below 1024 are root's: PORT=8000, and a web server or Docker's -p 80:8000 in front"
             return [Finding(_NAME, "problem", f"this user may not take {where}", advice)]
@@ -54,7 +54,7 @@ def _url(host: str, port: int) -> str:
     return f"http://{address}:{port}"
 
 
-async def _taken(host: str, port: int) -> Finding:
+async def _taken(host: str, port: int, *, known: bool) -> Finding:
     health = await health_of(host, port)
     if health is None:
         tells = f"lsof -i :{port}" if sys.platform == "darwin" else f"ss -ltnp 'sport = :{port}'"
@@ -66,4 +66,6 @@ async def _taken(host: str, port: int) -> Finding:
         return Finding(_NAME, "warning", told, advice)
     if health.status == "degraded":
         return Finding(_NAME, "warning", told, f"{_url(host, port)}/health tells what is missing")
-    return Finding(_NAME, "ok", told)
+    # Its environment is its user's alone, and only Linux shows it.
+    hint = "" if known else "its own settings are not to be seen from here, what was given here counts instead"
+    return Finding(_NAME, "ok", told, hint)

@@ -365,6 +365,8 @@ async def test_a_free_port_is_well_and_so_is_our_own_server() -> None:
     async with answers_with(health()) as port:
         found = (await of(ports, host="127.0.0.1", port=port))["port"]
         assert (found.status, "our server runs" in found.found) == ("ok", True)
+        assert "not to be seen from here" in found.advice
+        assert (await of(ports, host="127.0.0.1", port=port, running=True))["port"].advice == ""
     async with answers_with(health(status="degraded")) as port:
         assert (await of(ports, host="127.0.0.1", port=port))["port"].status == "warning"
 
