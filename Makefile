@@ -7,7 +7,7 @@ URL ?= http://localhost:8000
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-container load image docker-build up up-full down logs install-local train-guide eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor speed install-local train-guide eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,14 @@ down: ## Stop and remove the container and all beside it; the data stays
 
 logs: ## Follow the container's log
 	docker compose logs -f
+
+doctor: ## Is this server all right?
+	@scripts/install requirements.txt
+	@.venv/bin/python -m app.doctor
+
+speed: ## How fast is this server? Two minutes at most
+	@scripts/install requirements.txt
+	@.venv/bin/python -m app.bench --quick
 
 install-local: ## Install the packages that run models by transformers
 	@scripts/install requirements.txt requirements-local.txt

@@ -144,7 +144,7 @@ def write_out(
         with writing(file, replace=replace) as out:
             count = asyncio.run(work(settings, out))
     except BrokenPipeError:
-        _be_quiet()
+        be_quiet()
         return 1
     except (*PROBLEMS, SettingsError, KeyboardInterrupt) as problem:
         words = "stopped" if isinstance(problem, KeyboardInterrupt) else in_one_line(problem)
@@ -154,6 +154,6 @@ def write_out(
     return 0
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """Whoever read has enough: Python would complain once more when it closes the terminal's stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

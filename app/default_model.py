@@ -252,7 +252,7 @@ class DefaultModelFinder:
         models = self._catalog.known
         self._looked_at = self._clock()
         ollama_up = OLLAMA in self._catalog.engines and OLLAMA not in self._catalog.problems
-        choice = self._kept() or (await self._named() if self.wishes.model else self._search(models))
+        choice = await self._choice(models)
         wanted: list[tuple[str, Puller]] = []
         if self._awaits_ollama(choice):
             choice = DefaultModel()
@@ -277,6 +277,13 @@ class DefaultModelFinder:
         due = next((pull for pull in wanted if self._downloads.due(pull[0])), None)
         if due and self._task is None:
             self._task = asyncio.create_task(self._bring(*due))
+
+    async def choice(self) -> DefaultModel:
+        """What would be chosen now; nothing is started, and `current` stays."""
+        return await self._choice(await self._catalog.models(fresh=True))
+
+    async def _choice(self, models: Sequence[ModelInfo]) -> DefaultModel:
+        return self._kept() or (await self._named() if self.wishes.model else self._search(models))
 
     def _awaits_ollama(self, choice: DefaultModel) -> bool:
         """Whether an Ollama that was started together with this server may still come up."""

@@ -76,7 +76,7 @@ def read_keys(setting: str) -> tuple[Key, ...]:
         ValueError: it cannot be used. Nothing of the setting is in the text: what it is taken for may be wrong.
     """
     setting = setting.strip()
-    path = Path(setting).expanduser() if setting.startswith(_PATHS) or _is_file(setting) else None
+    path = key_file(setting)
     if path is None:
         entries = [part.strip() for part in setting.split(",") if part.strip()]
     else:
@@ -92,6 +92,12 @@ def read_keys(setting: str) -> tuple[Key, ...]:
     if not keys:
         raise ValueError("there is no key in it")
     return keys
+
+
+def key_file(setting: str) -> Path | None:
+    """The file that a setting names; None: the keys stand in the setting itself."""
+    setting = setting.strip()
+    return Path(setting).expanduser() if setting.startswith(_PATHS) or _is_file(setting) else None
 
 
 class Keys:

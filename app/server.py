@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from app.listening import listen
 from app.log import set_up_log
 from app.page.lean import leave_out_unused
 from app.settings import ROOT, Settings
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 
 # Replies in progress are stopped and stored within this time after Ctrl-C, in seconds.
 _SHUTDOWN_SECONDS: Final = 3
-_BACKLOG: Final = 2048
 
 
 def serve(settings: Settings) -> None:
@@ -36,8 +36,8 @@ def serve(settings: Settings) -> None:
 
     from app.main import create_app
     from app.page.login import providers
-    from app.page.visitor import load_secret, new_secret
     from app.runner import Runner
+    from app.secret_key import load_secret, new_secret
     from app.windows import WindowsUnusable
 
     if settings.oauth and not providers():
@@ -87,20 +87,13 @@ def serve(settings: Settings) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     """The socket, taken before anything slow is started."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With the protocol named asyncio switches off Nagle's algorithm, which holds back an answer's second packet for
-    # 40 ms, until the first one's receipt.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(_BACKLOG)
+        return listen(settings.host, settings.port)
     except OSError as problem:
         _end(
             f"cannot listen on {settings.host} port {settings.port} ({problem.strerror}). "
             f"Stop what uses it, or choose another: PORT={settings.port + 1} make run"
         )
-    return listener
 
 
 def _prepare_data_dir(settings: Settings) -> None:

@@ -325,6 +325,11 @@ class Settings(BaseSettings):
         validation_alias=_names("OLLAMA_HOST", "OLLAMA_URL", "OLLAMA_BASE_URL", "OLLAMA_API_URL"),
         description="Where Ollama answers.",
     )
+    ollama_store: Path | None = Field(
+        None,
+        validation_alias=_names("OLLAMA_MODELS"),
+        description="Ollama's folder of models, its own variable; here only the doctor looks how full its disk is.",
+    )
     models: str = Field(
         "gemma2:2b",
         min_length=1,
@@ -642,12 +647,49 @@ def read_settings(**overrides: Any) -> Settings:
     return settings
 
 
+def read_what_is_allowed(**overrides: Any) -> tuple[Settings, tuple[str, ...]]:
+    """The settings with the default in the place of each value that is not allowed, and a line about each of these.
+
+    Raises:
+        OSError, UnicodeDecodeError: `.env` cannot be read.
+    """
+    usual = dict(overrides)
+    wrong: list[str] = []
+    while True:
+        try:
+            settings = Settings(**usual)
+        except ValidationError as problem:
+            wrong.append(_one_line(problem))
+            where = problem.errors()[0]["loc"]
+            field = _field_of(str(where[0])) if where else "secret_key"
+        else:
+            field = next((name for name in ("aliases", "keys") if (line := _why_not(settings, name))), "")
+            if not field:
+                return settings, tuple(wrong)
+            wrong.append(line or "")
+            field = {"aliases": "model_aliases", "keys": "api_keys"}[field]
+        usual[field] = Settings.model_fields[field].default
+
+
+def _why_not(settings: Settings, name: str) -> str | None:
+    try:
+        getattr(settings, name)
+    except SettingsError as problem:
+        return str(problem)
+    return None
+
+
+def _field_of(name: str) -> str:
+    """The field that a variable sets, or that is called so."""
+    return next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
+
+
 def _one_line(problem: ValidationError) -> str:
     first = problem.errors()[0]
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
     name = str(first["loc"][0])
-    field = next((key for key in Settings.model_fields if name in (key, *variable_names(key))), name)
+    field = _field_of(name)
     if field in Settings.model_fields:
         # pydantic tells the preferred one, whichever was set.
         there = {key.upper() for key, value in {**dotenv_values(".env"), **os.environ}.items() if value}

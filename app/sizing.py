@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from app.sysctl import machine_by_sysctl
+
 MIB: Final = 2**20
 
 # gemma2:2b, where a model's own numbers are not known yet.
@@ -125,12 +127,18 @@ def leaves_room(machine: Machine, found: Plan, file: int = FILE_BYTES, slots: in
 
 
 def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machine:
-    """What the kernel and the control groups (v1 and v2) allow this process.
+    """What the kernel and the control groups (v1 and v2) allow this process; on macOS, what sysctl tells.
 
     Args:
         root: of the file system; another one in tests.
         processors: how many this process may run on; None: asked of the kernel.
+
+    Raises:
+        OSError: neither can be read.
     """
+    if not (root / "proc/meminfo").exists():
+        whole, cores = machine_by_sysctl()
+        return Machine(whole - SYSTEM, cores)
     memory = _memory_of_machine(root) - SYSTEM
     cores = float(processors or len(os.sched_getaffinity(0)))
     for group in control_groups(root):

@@ -42,8 +42,13 @@ def tiktoken_estimate(cache_dir: Path | None) -> Callable[[str], int] | None:
     The table is never fetched: tiktoken would do so on first use, with no time limit (tiktoken #513), and also when the
     file there is not the one that it expects.
     """
-    table = cache_dir / _TIKTOKEN_FILE if cache_dir else None
-    if table is None or not table.is_file() or sha256(table.read_bytes()).hexdigest() != _TIKTOKEN_SHA256:
+    if cache_dir is None:
+        return None
+    try:
+        table = (cache_dir / _TIKTOKEN_FILE).read_bytes()
+    except OSError:  # it is not there, or another user's
+        return None
+    if sha256(table).hexdigest() != _TIKTOKEN_SHA256:
         return None
     import tiktoken
 

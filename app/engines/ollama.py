@@ -34,7 +34,7 @@ from app.engines.ollama_reply import ReplyReader
 from app.engines.ollama_request import Body, asked_of, sampling_of
 from app.engines.speeds import SpeedBook
 from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut, Unsupported
-from app.sizing import KV_BYTES, MIB
+from app.sizing import KV_BYTES, MIB, model_bytes
 
 # What is only good to know before a reply must not keep it waiting. In seconds.
 _ASIDE_SECONDS: Final = 1.0
@@ -258,6 +258,18 @@ class OllamaEngine:
         if in_memory is False:
             return unread
         return min(unread, 1.0 - request.held_tokens / request.expected_prompt_tokens)
+
+    async def takes(self, model: str, context_length: int) -> int | None:
+        """Bytes that the model's process takes, by its file and its own numbers; None: it is not there.
+
+        Raises:
+            EngineError: Ollama cannot be asked.
+        """
+        known = await self._info(model)
+        if known is None or not known.size:
+            return None
+        kv = kv_bytes((await self._show(model)).model_info)
+        return model_bytes(known.size, kv, context_length, self.slots)
 
     async def _check_fit(self, model: str, context_length: int) -> None:
         if not self._memory_limit:

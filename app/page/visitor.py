@@ -1,13 +1,11 @@
-"""Who a browser is, without a login: a random cookie, and the key that signs Chainlit's own."""
+"""Who a browser is, without a login: a random cookie."""
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from chainlit.user import User
@@ -26,7 +24,6 @@ _FOLDERS: Final = ("/public/", "/assets/")
 # Where else nobody is a visitor: sockets that exist already, and what watches this server.
 _WITHOUT: Final = frozenset({"/health", "/ready", "/metrics", "/debug/tasks", "/docs", "/redoc", "/openapi.json"})
 _BELOW: Final = ("/ws/", "/docs/")
-_SECRET_FILE: Final = "secret.key"
 
 
 def is_static(path: str) -> bool:
@@ -108,51 +105,3 @@ class VisitorCookie:
 
         scope = {**scope, "headers": [*others, (b"cookie", line.encode("latin-1"))]}
         await self._app(scope, receive, send_with_cookie)
-
-
-def new_secret() -> str:
-    """A key for this process alone."""
-    return secrets.token_urlsafe(_BYTES)
-
-
-def load_secret(folder: Path) -> str:
-    """The key that signs Chainlit's cookie, made once and kept in `folder` for its owner alone.
-
-    Raises:
-        OSError: it can be neither read nor made; its text is a sentence that says what to do.
-    """
-    path = folder / _SECRET_FILE
-    try:
-        return _make_secret(path)
-    except FileExistsError:
-        return _kept_secret(path)
-    except OSError as problem:
-        raise OSError(
-            f"cannot write in the data folder {folder.absolute()} ({problem.strerror}). "
-            "Give this user the right to, or name another folder: DATA_DIR=/path/to/folder"
-        ) from problem
-
-
-def _make_secret(path: Path) -> str:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        secret = new_secret()
-        file.write(secret)
-    return secret
-
-
-def _kept_secret(path: Path) -> str:
-    try:
-        secret = path.read_text(encoding="ascii").strip()
-    except OSError as problem:
-        raise OSError(
-            f"cannot read the key {path.absolute()} ({problem.strerror}). "
-            "Give this user the right to, or name another data folder: DATA_DIR=/path/to/folder"
-        ) from problem
-    except UnicodeDecodeError:
-        secret = ""
-    if len(secret) < _BYTES:
-        raise OSError(
-            f"{path.absolute()} holds no key of at least {_BYTES} characters. Delete it, and a new one is made"
-        )
-    return secret

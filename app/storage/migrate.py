@@ -24,6 +24,21 @@ _OLD_TABLE: Final = "schema_version"
 _OLD_REVISION: Final = "0001"
 
 
+async def revision(url: str) -> str | None:
+    """What the tables are of, REVISION if they are of this version; None: there are none of ours. Nothing is changed.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: it is no database.
+        OSError: it is out of reach.
+    """
+    engine = make_engine(url)
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(_revision)
+    finally:
+        await engine.dispose()
+
+
 async def migrate(url: str) -> None:
     """Make the tables, or bring them up to date, in one transaction; a second process waits until it is done.
 

@@ -416,3 +416,19 @@ def _ready(port: int) -> bool:
     except httpx.HTTPError:
         time.sleep(0.2)
         return False
+
+
+def test_the_doctor_and_the_speed_are_asked_inside_and_have_the_servers_own_settings(run: Run) -> None:
+    container = run("--memory", "3g", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL").ready()
+    report = json.loads(container.sh("cd / && doctor --json"))
+    found = {check["name"]: check for check in report["checks"]}
+    assert [check for check in report["checks"] if check["status"] == "problem"] == []
+    assert "our server runs on 8000" in found["port"]["found"]
+    assert found["memory"]["found"].startswith("3,072 MiB")
+    # entrypoint.sh has found out what fits; nothing of it is in the container's own environment.
+    assert (found["context and cache"]["status"], found["model's memory"]["status"]) == ("ok", "ok")
+    assert found["database"]["found"].startswith("/tmp/")
+    said = json.loads(container.sh("cd / && bench --seconds 10 --json 2>/dev/null"))
+    assert said["model"] == "ollama/gemma2:2b"
+    assert said["server_running"] is True
+    assert said["generation_speed"] > 0

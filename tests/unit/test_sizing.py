@@ -200,6 +200,22 @@ def test_this_very_machine_can_be_read() -> None:
     assert 0 < machine.cores <= (os.cpu_count() or 1)
 
 
+def test_on_macos_sysctl_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysctl = tmp_path / "sysctl"
+    told = f'case "$1 $2" in "-n hw.memsize") echo {8 * GIB};; "-n hw.ncpu") echo 10;; *) exit 1;; esac'
+    sysctl.write_text(f"#!/bin/sh\n{told}\n", encoding="ascii")
+    sysctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert this_machine(tmp_path) == Machine(8 * GIB - SYSTEM, 10)
+    sysctl.write_text("#!/bin/sh\necho perhaps\n", encoding="ascii")
+    with pytest.raises(OSError, match="sysctl does not tell"):
+        this_machine(tmp_path)
+    sysctl.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError):
+        this_machine(tmp_path)
+
+
 def _store(root: Path, **models: str) -> None:
     for name, text in models.items():
         manifest = root / "manifests/library.example/library" / name / "latest"

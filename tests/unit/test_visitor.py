@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from app.page.visitor import COOKIE, VisitorCookie, cookie_of, load_secret, visitor_from_headers, visitor_of
+from app.page.visitor import COOKIE, VisitorCookie, cookie_of, visitor_from_headers, visitor_of
+from app.secret_key import load_secret
 
 VALUE = "A" * 43
 
