@@ -22,10 +22,10 @@ from app.doctor.machine import machine_or_none
 from app.doctor.ports import health_of
 from app.engines.base import ModelInfo
 from app.errors import ChatError
+from app.machine import MIB, Machine
 from app.model_sizes import Expected, expected
 from app.running import take_over
 from app.settings import Settings, settings_or_exit
-from app.sizing import MIB, Machine
 from app.trial import Measured, Trial
 from app.windows import Windows
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from app.sizing import MIB, control_groups, memory_limit, working_set
+from app.machine import MIB, control_groups, memory_limit, working_set
 
 log = logging.getLogger(__name__)
 

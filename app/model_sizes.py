@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from app.sizing import KV_BYTES, RESERVED, Machine, model_bytes
+from app.machine import Machine
+from app.sizing import KV_BYTES, RESERVED, model_bytes
 
 Verdict = Literal["good", "slow", "too slow", "does not fit", "not known"]
 

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from app.admission import Queue
 from app.engines.base import Engine
 from app.engines.catalog import EngineState
-from app.sizing import InUse
+from app.machine import InUse
 from app.turn import Ended
 
 PREFIX: Final = "chainlit_ollama"

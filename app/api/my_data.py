@@ -25,10 +25,10 @@ from app.archive.markdown import to_markdown
 from app.archive.names import attachment, file_name
 from app.archive.reading import TooLarge, conversations
 from app.archive.writing import archive
+from app.machine import MIB
 from app.page.login import origin_of
 from app.page.open_pages import OpenPages
 from app.page.standing import Standing
-from app.sizing import MIB
 from app.storage.database import Database
 from app.storage.erasing import erase
 from app.storage.importing import add_conversations, origins_of

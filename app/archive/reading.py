@@ -12,7 +12,7 @@ from pydantic_core import from_json as parse
 
 from app.archive.conversation_file import VERSION, ConversationFile, NewerExport, NotAnExport, from_json
 from app.archive.writing import FORMAT, MANIFEST
-from app.sizing import MIB
+from app.machine import MIB
 
 # The largest file of one conversation.
 LARGEST: Final = 32 * MIB

@@ -13,6 +13,7 @@ from app.api.me import Belongings, me_routes
 from app.api.my_data import data_routes
 from app.asker import visitor_hash
 from app.assembly.database import database_of
+from app.machine import MIB
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.login import login_routes
@@ -22,7 +23,6 @@ from app.passwords import Passwords
 from app.request_log import RequestLog
 from app.settings import Settings
 from app.sign_in import SignIn
-from app.sizing import MIB
 from app.storage.accounts import Accounts
 from app.storage.devices import Devices
 from app.storage.requests import Requests

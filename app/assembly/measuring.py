@@ -13,10 +13,10 @@ from prometheus_fastapi_instrumentator import Instrumentator
 
 from app import __version__
 from app.assembly.answering import Answering
+from app.machine import memory_in_use
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
 from app.series import PREFIX, AheadSeries, MachineSeries, ServerSeries, StorageSeries
-from app.sizing import memory_in_use
 
 
 def measure_server(

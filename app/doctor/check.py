@@ -10,8 +10,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from app.assembly.answering import Answering
+from app.machine import Machine
 from app.settings import Settings
-from app.sizing import Machine
 
 Status = Literal["ok", "warning", "problem"]
 

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.assembly.database import is_missing
 from app.command_line import in_one_line, opened
 from app.doctor.check import Finding, Patient
+from app.machine import MIB
 from app.settings import Settings
-from app.sizing import MIB
 from app.storage.database import FILE, Database
 from app.storage.migrate import revision
 from app.storage.problems import DatabaseAway, DatabaseRefused

@@ -11,8 +11,8 @@ from typing import Final
 
 from app.doctor.check import Finding, Patient
 from app.doctor.ports import health_of
+from app.machine import MIB
 from app.settings import Settings
-from app.sizing import MIB
 
 _LITTLE: Final = 200 * MIB
 _SOME: Final = 1024 * MIB

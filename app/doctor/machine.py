@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.doctor.check import Finding, Patient
-from app.sizing import MIB, RESERVED, Machine, this_machine
+from app.machine import MIB, Machine, this_machine
+from app.sizing import RESERVED
 
 # Below this gemma2:2b is refused, see "Smaller and larger servers" in the README.
 _LITTLE: Final = 2 * 1024 * MIB

@@ -10,7 +10,8 @@ from app.doctor.check import Finding, Patient, first_sentence
 from app.engines.base import ModelInfo
 from app.engines.ollama import OllamaEngine
 from app.errors import EngineError
-from app.sizing import CONTEXTS, MIB, RESERVED, Machine, plan
+from app.machine import MIB, Machine
+from app.sizing import CONTEXTS, RESERVED, plan
 
 
 async def model(patient: Patient) -> Sequence[Finding]:

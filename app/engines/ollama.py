@@ -34,7 +34,8 @@ from app.engines.ollama_reply import ReplyReader
 from app.engines.ollama_request import Body, asked_of, sampling_of
 from app.engines.speeds import SpeedBook
 from app.errors import EngineError, EngineFailed, EngineSilent, EngineUnreachable, StreamCut, Unsupported
-from app.sizing import KV_BYTES, MIB, model_bytes
+from app.machine import MIB
+from app.sizing import KV_BYTES, model_bytes
 
 # What is only good to know before a reply must not keep it waiting. In seconds.
 _ASIDE_SECONDS: Final = 1.0

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from app.engines.ollama_errors import LABEL
 from app.errors import ModelTooLarge
-from app.sizing import KV_BYTES, MIB, model_bytes
+from app.machine import MIB
+from app.sizing import KV_BYTES, model_bytes
 
 _ELEMENT: Final = 2  # bytes of a number in the key-value cache, F16
 

@@ -37,8 +37,8 @@ from app.doctor.other_engines import openai_server, transformers
 from app.doctor.ports import ports
 from app.doctor.report import examine
 from app.doctor.secrets import secrets
+from app.machine import MIB, Machine, this_machine
 from app.settings import ROOT, Settings
-from app.sizing import MIB, Machine, this_machine
 from app.storage.database import Database
 from app.windows import Windows
 from tests.fakes.ollama import FakeModel, FakeOllama

@@ -12,9 +12,9 @@ from app.engines.base import Delta
 from app.engines.catalog import Catalog
 from app.errors import MemoryShort
 from app.history import SessionHistory, StoredMessage
+from app.machine import MIB
 from app.memory_guard import MemoryGuard
 from app.prompting import ReplyOptions
-from app.sizing import MIB
 from tests.fakes.engine import ScriptedEngine
 
 

@@ -16,8 +16,9 @@ from app.engines.catalog import Catalog
 from app.engines.ollama import OllamaEngine
 from app.errors import EngineError
 from app.history import SessionHistory, StoredMessage, Turn
+from app.machine import MIB
 from app.prompting import ReplyOptions
-from app.sizing import KV_BYTES, MIB
+from app.sizing import KV_BYTES
 from tests.fakes.engine import ScriptedEngine
 from tests.fakes.models import FakeModel
 from tests.fakes.ollama import FakeOllama

@@ -14,9 +14,9 @@ from app.engines.base import GenerationOptions
 from app.engines.catalog import Catalog
 from app.errors import ChatError, EngineFailed
 from app.history import SessionHistory, StoredMessage
+from app.machine import InUse
 from app.prompting import ReplyOptions
 from app.series import MachineSeries, ReplySeries, ServerSeries
-from app.sizing import InUse
 from tests.fakes.engine import ScriptedEngine
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

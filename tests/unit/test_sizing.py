@@ -12,25 +12,20 @@ import pytest
 
 from app.engines.ollama_fit import check_fit, kv_bytes
 from app.errors import ModelTooLarge
+from app.machine import MIB, SYSTEM, InUse, Machine, memory_in_use, this_machine
 from app.settings import ROOT
 from app.sizing import (
     CONTEXTS,
     FILE_BYTES,
     KV_BYTES,
-    MIB,
     RESERVED,
-    SYSTEM,
-    InUse,
-    Machine,
     Plan,
     file_sizes,
     largest_fitting,
     leaves_room,
     main,
-    memory_in_use,
     model_bytes,
     plan,
-    this_machine,
 )
 from tests.replay import body_of, recording
 

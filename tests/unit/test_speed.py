@@ -19,9 +19,9 @@ from app.assembly import answering as assembled
 from app.bench import NoModel, measure
 from app.engines.base import CompletionRequest, Delta, Done, Engine, EngineEvent, ModelInfo, Usage
 from app.errors import EngineError, PromptTooLong, UnknownModel
+from app.machine import MIB, Machine
 from app.model_sizes import CLASSES, expected
 from app.settings import ROOT, Settings
-from app.sizing import MIB, Machine
 from app.trial import Trial
 from tests.fakes.engine import ScriptedEngine
 from tests.fakes.ollama import FakeModel, FakeOllama
