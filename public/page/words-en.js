@@ -99,6 +99,7 @@ export default {
     take: (n) => (n === 1 ? 'Take it' : 'Take them'),
   },
   account: {
+    dashboard: 'Dashboard',
     title: 'Account',
     name: (name) => `Signed in as ${name}.`,
     logoutAll: {

@@ -107,6 +107,7 @@ export default {
     take: (n) => `Перенести${n === 1 ? '' : ' все'}`,
   },
   account: {
+    dashboard: 'Сводка',
     title: 'Учётная запись',
     name: (name) => `Вы вошли как ${name}.`,
     logoutAll: {
