@@ -68,7 +68,6 @@ const WORDS = {
     perSecond: 'tok/s',
     gib: 'GiB',
     mine: {
-      open: 'Timing as a chart',
       title: 'Timing of this conversation',
       empty: 'No reply of this conversation has a time yet.',
       total: 'the whole reply',
@@ -145,7 +144,6 @@ const WORDS = {
     perSecond: 'ток/с',
     gib: 'ГиБ',
     mine: {
-      open: 'Время на графике',
       title: 'Время ответов этой беседы',
       empty: 'В этой беседе ещё нет ответа с измеренным временем.',
       total: 'весь ответ',

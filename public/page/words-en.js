@@ -23,6 +23,7 @@ export default {
       title: 'This conversation',
       markdown: 'Save as Markdown',
       json: 'Save as JSON',
+      timing: 'Timing as a chart',
       file: 'conversation',
     },
     all: {

@@ -25,6 +25,7 @@ export default {
       title: 'Эта беседа',
       markdown: 'Сохранить в Markdown',
       json: 'Сохранить в JSON',
+      timing: 'Время на графике',
       file: 'беседа',
     },
     all: {

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.storage.database import Database
 from app.storage.requests import Requests
-from tests.browser import PATIENCE
+from tests.browser import PATIENCE, Chat
 from tests.log_rows import busy_week
 from tests.postgres import Postgres, wait_for
 from tests.site import Program, clean_environment, fake_ollama, server
@@ -206,3 +206,36 @@ def test_an_administrator_comes_there_from_my_data(browser: Browser, ollama: Pro
         my_data(page).press("Dashboard")
         drawn(page)
         context.close()
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ru-RU"])
+def test_a_visitor_sees_what_the_replies_of_a_conversation_took(
+    visit: Callable[..., Chat], busy: Program, locale: str
+) -> None:
+    chat = visit(busy, locale=locale, viewport=PHONE if locale == "ru-RU" else {"width": 1100, "height": 800})
+    page, asked, wrong = chat.page, [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda problem: wrong.append(str(problem)))
+    for text in ("one two three", "four five"):
+        chat.ask(f"!echo {text}")
+    page.wait_for_url("**/thread/*")
+    window = my_data(page, locale)
+    assert not any("plotly" in url for url in asked)
+    window.press("Timing as a chart" if locale == "en-US" else "Время на графике")
+    shown = page.locator("dialog.timing")
+    expect(shown.locator('[data-chart="times"] .scatterlayer .trace')).to_have_count(2)
+    expect(shown.locator('[data-chart="times"] .trace').first.locator(".point")).to_have_count(2)
+    expect(shown.locator('[data-chart="speeds"] .scatterlayer .point')).to_have_count(2)
+    expect(shown).to_contain_text("first token" if locale == "en-US" else "первый токен")
+    assert [url for url in asked if not url.startswith((busy.url, "data:", "blob:"))] == []
+    # Plotly's own nodes overlap; what is around them does not.
+    body = shown.locator(".box-body")
+    assert body.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    box = shown.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= page.evaluate("window.innerWidth")
+    assert wrong == []
+    page.keyboard.press("Escape")
+    expect(shown).to_have_count(0)
+    expect(window.window).to_be_visible()

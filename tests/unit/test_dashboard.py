@@ -9,11 +9,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
-from app.api.dashboard import PLOTLY
+from app.api.dashboard import PLOTLY, dashboard_routes
 from app.api.near import is_here
+from app.assembly.layers import add_refusals
 from app.chat import Chat
 from app.dashboard import Dashboard, Parts
 from app.default_model import DefaultModelFinder, Wishes
@@ -309,6 +313,26 @@ async def test_who_may_look_is_remembered_while_the_database_is_away() -> None:
     assert await standing.is_admin("ann")
     with pytest.raises(DatabaseAway):
         await standing.is_admin("eve")
+
+
+async def test_where_nobody_can_tell_who_asks_nothing_is_shown() -> None:
+    async def away(name: str) -> Rights | None:
+        raise DatabaseAway("nobody answers")
+
+    app = FastAPI()
+    app.include_router(dashboard_routes(board(), Standing(nobodys, away)))
+    add_refusals(app)
+
+    async def signed_in(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"identifier": "ann"}}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(signed_in), base_url="http://localhost") as client:
+        page = await client.get("/dashboard", headers={"Accept-Language": "ru"})
+        data = await client.get("/api/dashboard")
+    assert (page.status_code, data.status_code) == (503, 503)
+    assert "База данных не отвечает" in page.text
+    assert "dashboard.js" not in page.text
+    assert data.json()["code"] == "database_away"
 
 
 def test_the_library_is_the_one_that_was_published() -> None:
