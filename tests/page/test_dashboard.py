@@ -53,7 +53,7 @@ def busy(ollama: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (folder / "data").mkdir()
     with ThreadPoolExecutor(1) as apart:  # Playwright's own loop runs in this thread
         apart.submit(lambda: asyncio.run(logged(folder / "data"))).result()
-    with server(folder, OLLAMA_HOST=ollama.url) as site:
+    with server(folder, OLLAMA_HOST=ollama.url, MODELS_CACHE_SECONDS="1") as site:
         yield site
 
 
