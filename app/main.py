@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import __version__
+from app.api.dashboard import dashboard_routes
 from app.api.debug import debug_routes
 from app.api.docs import DESCRIPTION, add_docs
 from app.api.guard import BEARER
@@ -25,6 +26,7 @@ from app.api.programs import Defaults, Programs
 from app.api.unknown import add_error_forms
 from app.assembly.answering import answering
 from app.assembly.counting import counting
+from app.assembly.dashboard import dashboard
 from app.assembly.kept import Kept
 from app.assembly.layers import add_layers, add_refusals
 from app.assembly.measuring import measure_http, measure_server
@@ -74,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     page.register()
     pages = OpenPages(chainlit_server.sio, standing, page.end)
     measure_server(registry, answers, store, open_pages=lambda: pages.count, data_dir=settings.data_dir)
+    drawn, samples = dashboard(answers, counted, kept, store, open_pages=lambda: pages.count)
     if kept is not None and settings.login:
         allowed = settings.oauth_names if settings.oauth else None
         by_sign_in(kept.accounts, pages, password=settings.passwords, allowed=allowed, days=settings.session_days)
@@ -97,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
                 log.info("MODELS %s %s", words.text, " ".join(words.details))
 
         finder.on_change(say)
-        work = [finder.run(), pages.run()]
+        work = [finder.run(), pages.run(), samples.run()]
         if answers.speeds is not None:
             work.append(answers.speeds.run())
         if kept is not None:
@@ -157,6 +160,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(metrics_routes(registry, settings.metrics_token), include_in_schema=False)
     app.include_router(debug_routes(chat, settings.metrics_token), include_in_schema=False)
+    app.include_router(dashboard_routes(drawn, standing), include_in_schema=False)
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Final
 
+from app.hourly import Kept, hourly, rank
 from app.request_log import row_of
+from app.storage.hourly import Hourly
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow
 from app.turn import Ended
@@ -21,8 +23,9 @@ log = logging.getLogger(__name__)
 
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
-_MILLI: Final = 1000
-_HIGH: Final = 0.95
+_HIGH: Final = 95
+# What stands before the minutes in a time of the log.
+_HOUR_PLACES: Final = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +68,6 @@ class Summary:
     models: dict[str, Figures]
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is remembered of a reply. `at`: when it ended, in seconds since 1970; `model`: its id, empty: none."""
-
-    at: float
-    source: str
-    outcome: str
-    model: str
-    prompt_tokens: int
-    response_tokens: int
-    first_ms: float | None
-    total_ms: float
-    speed: float | None
-
-
 class Stats:
     """Remembers the replies of a day.
 
@@ -100,7 +88,7 @@ class Stats:
         uptime_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most
-        self._kept: deque[_Kept] = deque(maxlen=most)
+        self._kept: deque[Kept] = deque(maxlen=most)
         self._clock = clock
         self._uptime_clock = uptime_clock
         self._began = uptime_clock()
@@ -144,30 +132,37 @@ class Stats:
         """The replies that ended within the last `seconds`."""
         since = self._clock() - seconds
         kept = [one for one in self._kept if one.at >= since]
-        by_model: dict[str, list[_Kept]] = {}
+        by_model: dict[str, list[Kept]] = {}
         for one in kept:
             if one.model:
                 by_model.setdefault(one.model, []).append(one)
         return Summary(_figures(kept), {model: _figures(by_model[model]) for model in sorted(by_model)})
 
+    def hourly(self, since: float) -> Hourly:
+        """The replies that have ended since then (in seconds since 1970), of this day and by the hour."""
+        kept = [one for one in self._kept if one.at >= since]
+        full = len(self._kept) == self._most and len(kept) == self._most
+        return hourly(kept, whole=not full)
 
-def _kept(row: RequestRow) -> _Kept:
-    speed = row.response_tokens / row.generation_ms * _MILLI if row.generation_ms > 0 else None
-    return _Kept(
+
+def _kept(row: RequestRow) -> Kept:
+    return Kept(
         at=datetime.fromisoformat(row.timestamp).timestamp(),
+        hour=row.timestamp[:_HOUR_PLACES],
         source=row.source,
         outcome=row.status,
         model=f"{row.engine}/{row.model_name}" if row.engine and row.model_name else "",
         prompt_tokens=row.prompt_tokens or 0,
         response_tokens=row.response_tokens,
+        queue_ms=row.queue_ms,
         first_ms=row.time_to_first_token_ms,
         total_ms=row.processing_time_ms,
-        # One token has no speed, see ReplyMetrics; and of a reply that broke off no engine has told it.
-        speed=speed if row.response_tokens > 1 and row.status == "finished" else None,
+        generation_ms=row.generation_ms,
+        left_out=row.left_out > 0,
     )
 
 
-def _figures(kept: Sequence[_Kept]) -> Figures:
+def _figures(kept: Sequence[Kept]) -> Figures:
     outcomes: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 0}
     sources: dict[str, int] = {"page": 0, "api": 0, "v1": 0}
     prompt = sum(one.prompt_tokens for one in kept)
@@ -188,6 +183,4 @@ def _figures(kept: Sequence[_Kept]) -> Figures:
 def _spread(numbers: Sequence[float]) -> Spread:
     if not numbers:
         return Spread(None, None)
-    # The nearest rank: a number that was there.
-    high = sorted(numbers)[math.ceil(_HIGH * len(numbers)) - 1]
-    return Spread(round(median(numbers), 3), round(high, 3))
+    return Spread(round(median(numbers), 3), round(rank(sorted(numbers), _HIGH), 3))

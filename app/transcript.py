@@ -15,6 +15,7 @@ TOKENS: Final = "tokens"
 LEFT_OUT: Final = "left_out"
 NOTICE: Final = "notice"
 MODEL: Final = "model"
+METRICS: Final = "metrics"
 # The message that a step answers: with two pages open, others may have come in between.
 QUESTION: Final = "question"
 # Where a thread's metadata does.

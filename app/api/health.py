@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -19,6 +18,7 @@ from app.api.near import is_near
 from app.chat import Chat
 from app.default_model import DefaultModelFinder
 from app.engines.catalog import Catalog, EngineState
+from app.memory import program_bytes
 from app.storage.database import Database
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.threads import Threads
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _FRESH: Final = 5.0
 # So long a probe waits for news, in seconds; then it tells what is known.
 _PATIENCE: Final = 0.5
-_MEMORY: Final = Path("/proc/self/statm")
 
 
 class Fresh:
@@ -104,7 +103,7 @@ def health_routes(
             version=__version__,
             pid=os.getpid(),
             uptime_seconds=round(time.monotonic() - began, 1),
-            memory_bytes=_memory(),
+            memory_bytes=program_bytes(),
             replies=chat.serving,
             waiting=chat.waiting,
         )
@@ -199,14 +198,6 @@ def _default_model(finder: DefaultModelFinder) -> DefaultModelHealth:
         reason=explain(now, finder.wishes, "en").text,
         age_seconds=_rounded(finder.age),
     )
-
-
-def _memory() -> int | None:
-    """Resident memory in bytes, where Linux tells: https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html"""
-    try:
-        return int(_MEMORY.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
 
 
 def _rounded(seconds: float | None) -> float | None:

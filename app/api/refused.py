@@ -90,6 +90,26 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
         401,
         {"en": "Sign in first, then try again.", "ru": "Сначала войдите, потом попробуйте ещё раз."},
     ),
+    "for_administrators": (
+        403,
+        {
+            "en": "The dashboard is for administrators. Sign in as one: python -m app.users add NAME --admin makes "
+            "such an account, on the server.",
+            "ru": "Сводка открыта администраторам. Войдите как один из них: такую учётную запись создаёт на сервере "
+            "команда python -m app.users add ИМЯ --admin.",
+        },
+    ),
+    "for_this_machine": (
+        403,
+        {
+            "en": "Without a login the dashboard answers the server's own machine only. Open it there, or through a "
+            "tunnel: ssh -L 8000:localhost:8000 SERVER, then http://localhost:8000/dashboard. To open it from "
+            "anywhere, set AUTH=password and make an account: python -m app.users add NAME --admin.",
+            "ru": "Без входа сводка открывается только на машине сервера. Откройте её там или через туннель: "
+            "ssh -L 8000:localhost:8000 СЕРВЕР, затем http://localhost:8000/dashboard. Чтобы открывать её откуда "
+            "угодно, задайте AUTH=password и создайте учётную запись: python -m app.users add ИМЯ --admin.",
+        },
+    ),
     "no_login": (
         403,
         {"en": "This server has no login: there is nothing to sign out of.", "ru": "На этом сервере нет входа."},

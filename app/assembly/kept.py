@@ -11,6 +11,7 @@ from app.api.auth import auth_routes
 from app.api.devices import Bounds, device_routes
 from app.api.me import Belongings, me_routes
 from app.api.my_data import data_routes
+from app.api.timing import timing_routes
 from app.asker import visitor_hash
 from app.assembly.database import database_of
 from app.machine import MIB
@@ -141,5 +142,6 @@ class Kept:
                 share=math.ceil(settings.history_max_mb / _SHARE),
                 tries=self._imports,
             ),
+            timing_routes(self.database, history=settings.history),
         ]
         return routes if self.sign_in is None else [login_routes(self.sign_in, standing), *routes]

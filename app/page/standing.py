@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 from chainlit.user import User
 
 from app.page.tokens import agrees
-from app.storage.accounts import Rights
+from app.storage.accounts import ADMIN, Rights
 from app.storage.problems import DatabaseAway
 
 # What was read is believed for so long, in seconds, and of so many.
@@ -110,6 +110,15 @@ class Standing:
             return own is not None and user.identifier == (await self._owners.get(own) or own)
         except DatabaseAway:
             return True
+
+    async def is_admin(self, identifier: str) -> bool:
+        """Whether an account is an administrator's that may sign in.
+
+        Raises:
+            DatabaseAway: it is away and has never told.
+        """
+        rights = await self._rights.get(identifier) if self._rights is not None else None
+        return rights is not None and rights.role == ADMIN and not rights.disabled
 
     def forget(self) -> None:
         """Somebody's rights, or whose history a browser shows, have changed."""

@@ -22,8 +22,20 @@ _VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _FILES: Final = frozenset({"/favicon", "/logo"})
 _FOLDERS: Final = ("/public/", "/assets/")
 # Where else nobody is a visitor: sockets that exist already, and what watches this server.
-_WITHOUT: Final = frozenset({"/health", "/ready", "/metrics", "/debug/tasks", "/docs", "/redoc", "/openapi.json"})
-_BELOW: Final = ("/ws/", "/docs/")
+_WITHOUT: Final = frozenset(
+    {
+        "/health",
+        "/ready",
+        "/metrics",
+        "/debug/tasks",
+        "/dashboard",
+        "/api/dashboard",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+    }
+)
+_BELOW: Final = ("/ws/", "/docs/", "/dashboard/")
 
 
 def is_static(path: str) -> bool:

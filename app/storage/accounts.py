@@ -20,11 +20,13 @@ ADMIN: Final = "admin"
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What decides whether somebody's token is good: it names the same `user_id` and `token_version`."""
+    """What decides whether somebody's token is good: it names the same `user_id` and `token_version`. And what it
+    opens: `role` is `user` or `admin`."""
 
     user_id: str
     token_version: int
     disabled: bool
+    role: str = USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Account:
 
     @property
     def rights(self) -> Rights:
-        return Rights(self.user_id, self.token_version, self.disabled)
+        return Rights(self.user_id, self.token_version, self.disabled, self.role)
 
 
 class Accounts:

@@ -8,6 +8,7 @@ import { section } from './section.js';
 import { words } from './words.js';
 
 const LOGIN = '/login';
+const DASHBOARD = '/dashboard';
 
 // A password manager has to know whose password it is.
 const hiddenName = (name) => {
@@ -51,6 +52,7 @@ export const accountSection = (me) => {
   const buttons = make('div', 'box-buttons');
   if (me.kind === 'account') buttons.append(button(account.password.open, '', () => changePassword(me, say)));
   buttons.append(button(account.logoutAll.open, '', logoutEverywhere));
+  if (me.role === 'admin') buttons.append(button(account.dashboard, '', () => fresh(DASHBOARD)));
   root.append(make('p', '', {}, account.name(me.name)), buttons, line);
   return root;
 };

@@ -5,6 +5,8 @@ import { fresh, make } from './dom.js';
 import { section } from './section.js';
 import { words } from './words.js';
 
+const CHART = '../dashboard/timing.js';
+
 // The conversation that the page shows stands in the address as soon as it is kept.
 const shownId = () => /^\/thread\/([^/]+)/.exec(window.location.pathname)?.[1];
 
@@ -16,8 +18,10 @@ export const conversationSection = () => {
   const saving = (label, format, ending) =>
     does(label, '', async () =>
       saved(await saveFile(`/api/me/conversations/${id}/export?format=${format}`, `${one.file}.${ending}`)));
+  // What draws is large, and fetched only for this.
+  const timing = does(one.timing, '', async () => (await import(CHART)).openTiming(id));
   root.append(
-    make('div', 'box-buttons', {}, saving(one.markdown, 'markdown', 'md'), saving(one.json, 'json', 'json')),
+    make('div', 'box-buttons', {}, saving(one.markdown, 'markdown', 'md'), saving(one.json, 'json', 'json'), timing),
     line,
   );
   return root;

@@ -23,6 +23,7 @@ export default {
       title: 'This conversation',
       markdown: 'Save as Markdown',
       json: 'Save as JSON',
+      timing: 'Timing as a chart',
       file: 'conversation',
     },
     all: {
@@ -99,6 +100,7 @@ export default {
     take: (n) => (n === 1 ? 'Take it' : 'Take them'),
   },
   account: {
+    dashboard: 'Dashboard',
     title: 'Account',
     name: (name) => `Signed in as ${name}.`,
     logoutAll: {

@@ -25,6 +25,7 @@ export default {
       title: 'Эта беседа',
       markdown: 'Сохранить в Markdown',
       json: 'Сохранить в JSON',
+      timing: 'Время на графике',
       file: 'беседа',
     },
     all: {
@@ -107,6 +108,7 @@ export default {
     take: (n) => `Перенести${n === 1 ? '' : ' все'}`,
   },
   account: {
+    dashboard: 'Сводка',
     title: 'Учётная запись',
     name: (name) => `Вы вошли как ${name}.`,
     logoutAll: {

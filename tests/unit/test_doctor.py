@@ -451,9 +451,9 @@ async def test_the_model_its_context_and_its_cache_are_held_against_the_memory()
             "threads": "warning" if (os.cpu_count() or 1) > 2 else "ok",
         }
         # As app.sizing has it for 4 GB.
-        assert "LLAMA_ARG_CACHE_RAM=1391" in found["context and cache"].advice
+        assert "LLAMA_ARG_CACHE_RAM=1124" in found["context and cache"].advice
         assert "2,036 MiB of 3,776" in found["model's memory"].found
-        found = await of(model, ollama_host=fake.url, llama_arg_cache_ram=1391, model_memory=2385, num_thread=2)
+        found = await of(model, ollama_host=fake.url, llama_arg_cache_ram=1124, model_memory=2652, num_thread=2)
         assert {finding.status for finding in found.values()} == {"ok"}
 
 

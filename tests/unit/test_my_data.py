@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from app.api.timing import times_of
 from app.asker import visitor_hash
+from app.storage.records import Step
 from tests.many import name_of
 from tests.postgres import database_of
 from tests.site import Program, fake_ollama, server
@@ -134,6 +136,42 @@ def test_another_visitors_conversation_is_as_if_it_were_not_there(ann: Visitor, 
     assert "secret" not in str(zipfile.ZipFile(io.BytesIO(eve.http.get("/api/me/export").content)).namelist())
     assert eve.http.delete("/api/me/data").json() == {"conversations": 1}
     assert said(ann, thread)[-1][1] == "secret"
+
+
+def test_what_the_replies_of_a_conversation_took_is_told_to_its_owner_alone(ann: Visitor, eve: Visitor) -> None:
+    thread = talk(ann, "secret")
+    talk(eve, "mine")
+    path = "/api/me/conversations/{}/timing"
+    answer = ann.http.get(path.format(thread))
+    (reply,) = answer.json()["replies"]
+    assert (reply["number"], reply["model"]) == (1, "ollama/gemma2:2b")
+    assert 0 < reply["first_token_seconds"] <= reply["total_seconds"]
+    assert "secret" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    refused, missing = eve.http.get(path.format(thread)), eve.http.get(path.format(new_id()))
+    assert (refused.status_code, refused.content) == (missing.status_code, missing.content)
+    assert refused.status_code == 404
+
+
+def test_times_that_are_none_are_not_drawn() -> None:
+    """An import can bring anything."""
+    metrics: list[Any] = [
+        {"total_seconds": 2, "first_token_seconds": 0.5, "tokens_per_second": 9.87654},
+        {"total_seconds": "2"},
+        {"total_seconds": float("nan")},
+        {"total_seconds": 10**400},
+        {"total_seconds": -1},
+        {"total_seconds": True},
+        [1],
+        None,
+        {"total_seconds": 3, "first_token_seconds": "<b>", "tokens_per_second": None},
+    ]
+    steps = [Step("s", "t", type="assistant_message", metadata={"metrics": one, "model": 7}) for one in metrics]
+    nothing = {"model": None, "first_token_seconds": None, "tokens_per_second": None}
+    assert times_of([Step("q", "t", type="user_message", metadata={"metrics": metrics[0]}), *steps]) == [
+        nothing | {"number": 1, "total_seconds": 2, "first_token_seconds": 0.5, "tokens_per_second": 9.877},
+        nothing | {"number": 7, "total_seconds": 3},
+    ]
 
 
 def test_an_unknown_format_is_refused(ann: Visitor) -> None:
