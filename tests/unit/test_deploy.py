@@ -13,8 +13,10 @@ from unittest.mock import Mock
 
 import kubernetes_validate
 import pytest
+from prometheus_client import CollectorRegistry
 
 from app.api.health import health_routes
+from app.series import ReplySeries
 from app.settings import ROOT, Settings, read_settings, variable_names
 from app.sizing import Machine, plan
 from tests.container.docker import docker, program
@@ -336,6 +338,29 @@ def test_vllms_key_is_made_once_and_for_nobody_else(tmp_path: Path) -> None:
     (tmp_path / ".env").unlink()
     subprocess.run([tmp_path / "make-env"], check=True)
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ru.md"])
+def test_the_guidance_names_files_series_and_settings_that_there_are(name: str) -> None:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    other = (DEPLOY / ("README.md" if name != "README.md" else "README.ru.md")).read_text(encoding="utf-8")
+    for place in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert (DEPLOY / place).exists(), place
+    headings = {
+        re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in text.splitlines() if line[:3] == "## "
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+    registry = CollectorRegistry()
+    ReplySeries(registry)
+    known = {metric.name for metric in registry.collect()}
+    known |= {f"chainlit_ollama_{word}" for word in ("num_requests_running", "num_requests_waiting")}
+    named = set(re.findall(r"chainlit_ollama_\w+", text))
+    assert {word.removesuffix("_total") for word in named} <= known
+    variables = re.compile(r"`([A-Z][A-Z_]{4,})`")
+    knobs = KNOBS | OURS | {"HF_TOKEN"}
+    assert set(variables.findall(text)) <= knobs
+    assert set(variables.findall(text)) == set(variables.findall(other))
+    assert re.findall("```bash\n(.*?) ", text) == re.findall("```bash\n(.*?) ", other)
 
 
 def services(name: str) -> Iterator[tuple[str, Manifest]]:
