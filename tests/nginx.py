@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -39,13 +39,16 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, configuration: str, places: Mapping[str, str]) -> Iterator[tuple[Program, int]]:
+def nginx(
+    folder: Path, configuration: str, places: Mapping[str, str], *, within: Sequence[str] = ()
+) -> Iterator[tuple[Program, int]]:
     """nginx, its address the one for https; and its port for plain http.
 
     Args:
         folder: for all that it writes.
         configuration: a file of deploy/.
         places: what is written in it in place of what; each is there once.
+        within: what runs a command in a container that sees the folder and the machine's network.
     """
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
     if program is None:
@@ -69,7 +72,7 @@ def nginx(folder: Path, configuration: str, places: Mapping[str, str]) -> Iterat
     (folder / "chat.conf").write_text(text, encoding="utf-8")
     (folder / "main.conf").write_text(_MAIN.format(folder=folder), encoding="utf-8")
     log = folder / "nginx.log"
-    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "main.conf")]
+    command = [*within, program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "main.conf")]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
     running = Program(f"https://127.0.0.1:{tls}", process, log)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -38,10 +38,12 @@ class Postgres:
 
     Args:
         durable: with PostgreSQL's own settings: a commit is on the disk when it is answered. For measurements.
+        within: given its folder, what runs a command in a container that sees that and the machine's network.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, within: Callable[[Path], Sequence[str]] = lambda _: ()) -> None:
         self._durable = durable
+        self._within = within
         self.port = free_port()
         self._binaries, self._as_owner = _binaries(), _as_owner()
         self._folder = Path(tempfile.mkdtemp(prefix="chat-postgres-"))
@@ -76,6 +78,7 @@ class Postgres:
             options |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [
+            *self._within(self._folder),
             *self._as_owner,
             str(self._binaries / "postgres"),
             "-D",

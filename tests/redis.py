@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +27,14 @@ class Redis:
 
     Args:
         folder: for all that it writes.
+        within: what runs a command in a container that sees the folder and the machine's network.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, within: Sequence[str] = ()) -> None:
         program = shutil.which("redis-server", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/bin")
         if program is None:
             pytest.skip("no redis-server on this machine; on Debian or Ubuntu: apt-get install redis-server")
-        self._program = program
+        self._command = [*within, program]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -42,10 +44,16 @@ class Redis:
         """Fine if it runs already."""
         if self._process is not None:
             return
-        options = {"port": str(self.port), "bind": "127.0.0.1", "requirepass": PASSWORD, "save": "", "dir": "."}
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "requirepass": PASSWORD,
+            "save": "",
+            "dir": str(self._folder),
+        }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         with (self._folder / "redis.log").open("ab") as log:
-            command = [self._program, *arguments]
+            command = [*self._command, *arguments]
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
         deadline = time.monotonic() + _PATIENCE
         while self._process.poll() is None and time.monotonic() < deadline:

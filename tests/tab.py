@@ -6,6 +6,7 @@ Both do what a stranger with a terminal can do, so nothing here is checked befor
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import uuid
 from datetime import UTC, datetime
@@ -129,7 +130,11 @@ class Tab:
         url = visitor.url.replace("http", "ws", 1)
         self._socket: Any = None
         try:
-            self._socket = Client(f"{url}{_SOCKET}?EIO=4&transport=websocket{query}", headers=headers)
+            self._socket = Client(
+                f"{url}{_SOCKET}?EIO=4&transport=websocket{query}",
+                headers=headers,
+                ssl_context=ssl._create_unverified_context() if url.startswith("wss") else None,
+            )
         except (ConnectionError, ConnectionClosed):
             return
         auth = {"sessionId": self.session_id, "threadId": thread_id, "clientType": "webapp", "userEnv": "{}"}
@@ -142,6 +147,11 @@ class Tab:
             return
         if self.accepted:
             self.send("connection_successful")
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open."""
+        return self._socket is not None and bool(self._socket.connected)
 
     def send(self, event: str, *arguments: Any) -> None:
         """An event, whether there is one of that name or not."""
@@ -188,7 +198,7 @@ class Tab:
 
     def leave(self, *, for_good: bool = False) -> None:
         """Close the page; for good: as the page does for a new chat, so that the server forgets the session."""
-        if self._socket is not None and self._socket.connected:
+        if self.connected:
             if for_good:
                 self.send("clear_session")
                 self.listen(0.1)
