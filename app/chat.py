@@ -150,7 +150,7 @@ class Chat:
             ticket.leave()
 
     def check_open(self) -> None:
-        """Whether a reply may begin now.
+        """Whether a reply may be asked for now. One that has a place in a queue by then is still begun.
 
         Raises:
             Stopping: the server is about to end.
@@ -158,6 +158,10 @@ class Chat:
         """
         if self.stopping:
             raise Stopping
+        self.check_memory()
+
+    def check_memory(self) -> None:
+        """Raises MemoryShort where there is hardly any left."""
         if self.memory_short():
             raise MemoryShort
 

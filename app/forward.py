@@ -16,7 +16,7 @@ from uuid import uuid4
 from app.asker import Asker
 from app.chat import Chat
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
-from app.errors import Busy, ChatError, NoModel, Stopping, TooManyRequests
+from app.errors import Busy, ChatError, NoModel, TooManyRequests
 from app.history import SessionHistory, StoredMessage
 from app.metrics import ReplyMetrics
 from app.prompting import ReplyOptions
@@ -129,13 +129,13 @@ async def _together(
             admitted = began
             outcomes: Sequence[Completion | ChatError]
             try:
+                chat.check_open()
                 ticket = chat.queue_of(engine).join(asker.who, asked_in=asker.request_id)
                 try:
                     async with aclosing(ticket.wait()) as places:
                         async for _ in places:
                             pass
-                    if chat.stopping:
-                        raise Stopping
+                    chat.check_memory()
                     admitted = chat.clock()
                     context = chat.catalog.context_length(model)
                     outcomes = await engine.complete_batch(

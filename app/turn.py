@@ -283,7 +283,7 @@ class ChatTurn:
             async with aclosing(ticket.wait()) as places:
                 async for place in places:
                     yield Waiting(place.ahead, place.seconds_left)
-            self._chat.check_open()
+            self._chat.check_memory()
             await self._chat.ahead.cleared(engine.name)
             self._admitted = self._chat.clock()
             async with aclosing(self._complete(engine, model, asked)) as events:

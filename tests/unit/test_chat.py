@@ -20,6 +20,7 @@ from app.errors import (
     MessageTooLarge,
     MessageTooLong,
     NoModel,
+    Stopping,
     StreamCut,
     Unsupported,
 )
@@ -265,6 +266,22 @@ async def test_who_comes_second_waits_and_is_told_so() -> None:
     assert waited.ahead == 1
     # As gemma2:2b on two cores would be expected to take: nothing is known of this one yet.
     assert waited.seconds_left == pytest.approx(200 / 17.8 + 5 / 55, rel=0.1)
+
+
+async def test_a_server_that_ends_keeps_its_promise_to_who_waits_and_promises_no_more() -> None:
+    engine = ScriptedEngine("first", "second")
+    engine.go_on.clear()
+    chat = chat_with(engine)
+    turns = [ask(chat, SessionHistory(name), "hi") for name in "ab"]
+    tasks = [asyncio.create_task(events_of(turn)) for turn in turns]
+    while not chat.queue_of(engine).waiting:
+        await asyncio.sleep(0)
+    chat.stopping = True
+    with pytest.raises(Stopping):
+        await events_of(ask(chat, SessionHistory("c"), "hi"))
+    engine.go_on.set()
+    await asyncio.gather(*tasks)
+    assert [turn.text for turn in turns] == ["first", "second"]
 
 
 async def test_who_finds_the_queue_full_is_refused_at_once() -> None:

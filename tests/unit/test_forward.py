@@ -186,7 +186,7 @@ async def test_others_have_their_turn_between_two_batches(together: TogetherEngi
     assert len(together.batches) == 2
 
 
-async def test_a_server_that_stops_says_so_to_those_that_wait(together: TogetherEngine) -> None:
+async def test_a_server_that_stops_begins_no_other_batch(together: TogetherEngine) -> None:
     chat = chat_with(together)
     together.go_on.clear()
     task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
@@ -195,6 +195,17 @@ async def test_a_server_that_stops_says_so_to_those_that_wait(together: Together
     together.go_on.set()
     results = await task
     assert [type(result.error) for result in results] == [type(None)] * 3 + [Stopping] * 3
+
+
+async def test_a_server_that_stops_works_on_a_batch_that_has_a_place_in_the_queue(together: TogetherEngine) -> None:
+    chat = chat_with(together)
+    ticket = chat.queue_of(together).join()
+    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
+    while not chat.queue_of(together).waiting:
+        await asyncio.sleep(0)
+    chat.stopping = True
+    ticket.leave()
+    assert [type(result.error) for result in await task] == [type(None)] * 3 + [Stopping] * 3
 
 
 async def test_each_prompt_is_told_of_in_the_end(together: TogetherEngine) -> None:
