@@ -130,24 +130,19 @@ async def _together(
             outcomes: Sequence[Completion | ChatError]
             try:
                 chat.check_open()
-                ticket = chat.queue_of(engine).join(asker.who, asked_in=asker.request_id)
-                try:
-                    async with aclosing(ticket.wait()) as places:
-                        async for _ in places:
-                            pass
-                    chat.check_memory()
+                read = [texts[number] for number in some]
+                expected = chat.expected(engine, model, read, options.generation.max_tokens)
+                async with chat.slot(engine, asker, expected):
                     admitted = chat.clock()
                     context = chat.catalog.context_length(model)
                     outcomes = await engine.complete_batch(
                         [
                             CompletionRequest(
-                                model.name, (ChatMessage("user", texts[number]),), options.generation, context, raw=True
+                                model.name, (ChatMessage("user", text),), options.generation, context, raw=True
                             )
-                            for number in some
+                            for text in read
                         ]
                     )
-                finally:
-                    ticket.leave()
             except ChatError as problem:
                 outcomes = [problem] * len(some)
             except Exception as problem:

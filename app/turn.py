@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from app.asker import Asker
 from app.engines.base import (
-    CachingEngine,
     Delta,
     Done,
     Engine,
@@ -355,9 +354,8 @@ class ChatTurn:
 
     def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
         """The engine has read the prompt, and written as much as makes it `tokens` together."""
-        room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
         held = Held(tokens, asked.prompt.window.first, self.options.system)
-        self._chat.warmth_of(engine).used(model.id, self._history.conversation, held, room)
+        self._chat.hold(engine, model, self._history.conversation, held)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
         begun = self._seam.sent if self._seam is not None else None

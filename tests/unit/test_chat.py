@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import pytest
 
 from app.chat import Chat
-from app.engines.base import ChatMessage, Delta, GenerationOptions, JsonFormat, Reading, ToolCall, ToolCalls
+from app.engines.base import ChatMessage, Delta, Embeddings, GenerationOptions, JsonFormat, Reading, ToolCall, ToolCalls
 from app.engines.catalog import Catalog
 from app.errors import (
     Busy,
@@ -460,3 +461,37 @@ async def test_texts_are_embedded_in_a_slot_of_the_engine() -> None:
     model, found = await chat.embed("gemma2:2b", ["a b", "c"])
     assert (model.name, found.vectors, found.prompt_tokens) == ("gemma2:2b", ((2.0, 3.0), (1.0, 1.0)), 3)
     assert chat.queue_of(engine).serving == 0
+
+
+async def test_vectors_are_waited_for_by_what_they_took_before_and_another_model_takes_the_memory() -> None:
+    now = 0.0
+
+    class Embedder(ScriptedEngine):
+        async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+            nonlocal now
+            await self.go_on.wait()
+            now += len(texts)
+            return Embeddings(((1.0,),) * len(texts), 100 * len(texts))
+
+    async def expected() -> float | None:
+        """What somebody is told who waits for two texts to be embedded."""
+        engine.go_on.clear()
+        embedding = asyncio.create_task(chat.embed("nomic", ["x" * 350] * 2))
+        while not chat.serving:
+            await asyncio.sleep(0)
+        ticket = chat.queue_of(engine).join()
+        seconds = chat.queue_of(engine).place(ticket).seconds_left
+        ticket.leave()
+        engine.go_on.set()
+        await embedding
+        return seconds
+
+    engine = Embedder("hello", models=["gemma2:2b", "nomic"])
+    engine.only_embed = {"nomic"}
+    chat = chat_with(engine, clock=lambda: now)
+    await events_of(ask(chat, SessionHistory("c"), "one two three"))
+    warmth = chat.warmth_of(engine)
+    assert warmth.held("ollama/gemma2:2b", "c") is not None
+    assert await expected() is None
+    assert await expected() == pytest.approx(2.0)
+    assert warmth.held("ollama/gemma2:2b", "c") is None

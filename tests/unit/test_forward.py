@@ -177,6 +177,7 @@ async def test_others_have_their_turn_between_two_batches(together: TogetherEngi
     task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
     await together.working.wait()
     other = chat.queue_of(together).join()
+    assert (chat.queue_of(together).place(other).seconds_left or 0) > 1
     together.go_on.set()
     async for _ in other.wait():
         pass
