@@ -98,6 +98,7 @@ class Chat:
         self._warmth: dict[str, Warmth] = {}
         self.stopping = False
         self.ahead = ReadAhead(self, ahead_on, ahead_step)
+        catalog.on_read(self._forget_unloaded)
 
     def turn(
         self,
@@ -279,3 +280,16 @@ class Chat:
         """An engine has read, or written, a conversation that far; see `Warmth.used`."""
         room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
         self.warmth_of(engine).used(model.id, conversation, held, room)
+
+    def _forget_unloaded(self) -> None:
+        """What was held is lost where an engine says that its model is not in memory any more: nobody has used it for
+        its keep_alive, or another program had another one loaded."""
+        for model in self.catalog.listed:
+            warmth, queue = self._warmth.get(model.engine), self._queues.get(model.engine)
+            if (
+                model.loaded is False
+                and warmth is not None
+                and warmth.model == model.id
+                and not (queue and queue.serving)
+            ):
+                warmth.forget()

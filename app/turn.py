@@ -304,6 +304,7 @@ class ChatTurn:
                     async for event in events:
                         if isinstance(event, Loading):
                             self._chat.warmth_of(engine).forget()
+                            self._known = 0
                         if self._first is None and isinstance(event, Delta | ToolCalls):
                             self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import pytest
 
 from app.chat import Chat
-from app.engines.base import ChatMessage, Delta, Embeddings, GenerationOptions, JsonFormat, Reading, ToolCall, ToolCalls
+from app.engines.base import (
+    ChatMessage,
+    CompletionRequest,
+    Delta,
+    Embeddings,
+    EngineEvent,
+    GenerationOptions,
+    JsonFormat,
+    Loading,
+    Reading,
+    ToolCall,
+    ToolCalls,
+)
 from app.engines.catalog import Catalog
 from app.errors import (
     Busy,
@@ -495,3 +507,33 @@ async def test_vectors_are_waited_for_by_what_they_took_before_and_another_model
     assert await expected() is None
     assert await expected() == pytest.approx(2.0)
     assert warmth.held("ollama/gemma2:2b", "c") is None
+
+
+async def test_what_an_engine_has_unloaded_is_not_held_any_more() -> None:
+    engine = ScriptedEngine("hello")
+    engine.in_memory = {"gemma2:2b"}
+    chat = chat_with(engine)
+    await events_of(ask(chat, SessionHistory("c"), "one two three"))
+    await chat.catalog.everything(fresh=True)
+    assert chat.warmth_of(engine).held("ollama/gemma2:2b", "c") is not None
+    engine.in_memory = set()
+    await chat.catalog.everything(fresh=True)
+    assert chat.warmth_of(engine).held("ollama/gemma2:2b", "c") is None
+
+
+async def test_where_the_model_has_to_be_loaded_all_of_a_prompt_was_read() -> None:
+    class Unloaded(ScriptedEngine):
+        async def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
+            if self.in_memory == set():
+                yield Loading()
+            async with aclosing(super().complete(request)) as events:
+                async for event in events:
+                    yield event
+
+    engine, history = Unloaded("hello", "again"), SessionHistory("c")
+    chat = chat_with(engine)
+    await events_of(ask(chat, history, "word " * 300))
+    assert chat.speeds.of("ollama/gemma2:2b").prompt == pytest.approx(100)
+    engine.in_memory = set()
+    await events_of(ask(chat, history, "word " * 300))
+    assert chat.speeds.as_dict()["ollama/gemma2:2b"]["prompt"] == pytest.approx([100, 100])
