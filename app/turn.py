@@ -262,8 +262,9 @@ class ChatTurn:
             return None
         try:
             model = await self._chat.catalog.find(self._chat.fallback_model)
-        except ChatError as missing:
-            log.warning("CHAT FALLBACK_MODEL: %s", missing)
+            self._check_features(self._chat.catalog.engine_of(model), model)
+        except ChatError as unfit:
+            log.warning("CHAT FALLBACK_MODEL: %s", unfit)
             return None
         return None if model.id == self._asked else model
 
@@ -271,9 +272,12 @@ class ChatTurn:
     def _asked(self) -> str:
         return self.model.id if self.model else self.options.model
 
+    def _check_features(self, engine: Engine, model: ModelInfo) -> None:
+        self._chat.check_features(engine, model, self.options, continues=self.begun is not None)
+
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
-        self._chat.check_features(engine, model, self.options, continues=self.begun is not None)
+        self._check_features(engine, model)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
         expected = self._expected(engine, model, asked)

@@ -330,6 +330,14 @@ async def test_the_fallback_does_not_answer_in_the_middle_of_a_reply() -> None:
     assert spare.requests == []
 
 
+async def test_a_fallback_that_cannot_do_what_is_asked_leaves_the_failure_as_it_is() -> None:
+    broken, spare = ScriptedEngine(UNREACHABLE), ScriptedEngine(name="vllm", models=["spare"])
+    broken.features = frozenset({"seed"})
+    with pytest.raises(EngineUnreachable):
+        await events_of(ask(chat_with(broken, spare, fallback_model="vllm/spare"), SessionHistory("c"), "hi", seed=1))
+    assert spare.requests == []
+
+
 async def test_without_a_fallback_the_failure_is_the_engines() -> None:
     with pytest.raises(EngineUnreachable):
         await events_of(ask(chat_with(ScriptedEngine(UNREACHABLE)), SessionHistory("c"), "hi"))
