@@ -28,11 +28,12 @@ from app.errors import (
 )
 from app.forecast import Request
 from app.history import SessionHistory, StoredMessage
+from app.metrics import Ended
 from app.prompting import Prompting, ReplyOptions
 from app.rates import Rates
 from app.read_ahead import ReadAhead
 from app.tokens import TokenEstimator, bytes_estimate
-from app.turn import ChatTurn, Ended, readable
+from app.turn import ChatTurn, readable
 from app.warmth import Held, Warmth
 
 

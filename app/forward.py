@@ -18,9 +18,8 @@ from app.chat import Chat
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
 from app.errors import Busy, ChatError, NoModel, TooManyRequests
 from app.history import SessionHistory, StoredMessage
-from app.metrics import ReplyMetrics
+from app.metrics import Ended, ReplyMetrics
 from app.prompting import ReplyOptions
-from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

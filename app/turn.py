@@ -20,7 +20,6 @@ from app.engines.base import (
     Reading,
     ToolCall,
     ToolCalls,
-    Usage,
 )
 from app.errors import (
     AlreadyWaiting,
@@ -36,8 +35,9 @@ from app.errors import (
 from app.forecast import Request
 from app.going_on import Seam
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
-from app.metrics import Outcome, ReplyMetrics
+from app.metrics import Ended, Outcome, ReplyMetrics
 from app.prompting import Asked, ReplyOptions
+from app.stopwatch import Stopwatch
 from app.warmth import Held
 
 if TYPE_CHECKING:
@@ -71,29 +71,6 @@ class Finished:
 
 
 Event = Waiting | Loading | Reading | Delta | ToolCalls | Finished
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A reply that has ended, whichever way: what the log and the figures are made of.
-
-    Attributes:
-        asker: who asked.
-        model: that answered; None: it never came to one.
-        question, answer: what was said.
-        left_out: turns of the conversation that the model no longer read.
-        error: why it failed, if it did.
-        cut: whether it is the first without some of them.
-    """
-
-    asker: Asker
-    model: ModelInfo | None
-    question: str
-    answer: str
-    metrics: ReplyMetrics
-    left_out: int = 0
-    error: ChatError | None = None
-    cut: bool = False
 
 
 class ChatTurn:
@@ -147,14 +124,10 @@ class ChatTurn:
         self.error: ChatError | None = None
         self.metrics: ReplyMetrics | None = None
         self.counted: dict[str, StoredMessage] = {}
-        self._began = chat.clock()
-        self._admitted: float | None = None
-        self._first: float | None = None
-        self._deltas = 0
+        self._watch = Stopwatch(chat.clock)
         # Tokens of the prompt that the engine was believed to hold when it was asked.
         self._known = 0
         self._prompt: Prompt | None = None
-        self._usage: Usage | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The turn's events, `Finished` last.
@@ -242,23 +215,17 @@ class ChatTurn:
         if self.model is None or self._prompt is None:
             return self.begun is not None
         engine = self._chat.catalog.engine_of(self.model)
-        return "continue" in engine.features and self._prompt.budget.goes_on(self._prompt.asked + self._written)
+        return "continue" in engine.features and self._prompt.budget.goes_on(self._prompt.asked + self._watch.written)
 
     @property
     def context_full(self) -> bool:
         """Whether the answer was cut off and cannot go on because the model can read no more at once."""
         prompt = self._prompt
-        return self.cut_off and prompt is not None and not prompt.budget.goes_on(prompt.asked + self._written)
-
-    @property
-    def _written(self) -> int:
-        """Tokens that have come. Engines send a piece of text for each, as good as always."""
-        counted = self._usage.reply_tokens if self._usage else None
-        return self._deltas if counted is None else counted
+        return self.cut_off and prompt is not None and not prompt.budget.goes_on(prompt.asked + self._watch.written)
 
     async def _fallback(self, problem: EngineError) -> ModelInfo | None:
         """The model to ask instead, if nothing has come yet and one is set."""
-        if not self._chat.fallback_model or self._deltas or isinstance(problem, PromptTooLong):
+        if not self._chat.fallback_model or self._watch.pieces or isinstance(problem, PromptTooLong):
             return None
         try:
             model = await self._chat.catalog.find(self._chat.fallback_model)
@@ -288,7 +255,7 @@ class ChatTurn:
                     yield Waiting(place.ahead, place.seconds_left)
             self._chat.check_memory()
             await self._chat.ahead.cleared(engine.name)
-            self._admitted = self._chat.clock()
+            self._watch.admit()
             async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:
                     if isinstance(event, Delta | ToolCalls):
@@ -309,7 +276,7 @@ class ChatTurn:
                         if isinstance(event, Loading):
                             self._chat.warmth_of(engine).forget()
                             self._known = 0
-                        if self._first is None and isinstance(event, Delta | ToolCalls):
+                        if not self._watch.pieces and isinstance(event, Delta | ToolCalls):
                             self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
                             event = self._add(event)
@@ -332,12 +299,12 @@ class ChatTurn:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
             except EngineError:
-                if self._first is not None:  # it may be dead
+                if self._watch.pieces:  # it may be dead
                     self._chat.warmth_of(engine).forget()
                 raise
             except (asyncio.CancelledError, GeneratorExit):
-                if self._first is not None and self._usage is None:
-                    written = 0 if self.reasoning else self._deltas
+                if self._watch.pieces and self._watch.usage is None:
+                    written = 0 if self.reasoning else self._watch.pieces
                     self._hold(engine, model, asked, asked.prompt.window.tokens + written)
                 raise
 
@@ -374,7 +341,7 @@ class ChatTurn:
 
     def _add(self, delta: Delta) -> Delta:
         """Take a piece; what of it is passed on."""
-        self._come()
+        self._watch.come()
         if delta.kind == "reasoning":
             self.reasoning += delta.text
             return delta
@@ -387,17 +354,11 @@ class ChatTurn:
         return replace(delta, text=piece)
 
     def _call(self, asked: ToolCalls) -> None:
-        self._come()
+        self._watch.come()
         self.tool_calls += asked.calls
 
-    def _come(self) -> None:
-        """Something has come from the model."""
-        if self._first is None:
-            self._first = self._chat.clock()
-        self._deltas += 1
-
     def _done(self, asked: Asked, model: ModelInfo, done: Done) -> None:
-        self._usage = done.usage
+        self._watch.usage = done.usage
         self.finish_reason = done.finish_reason
         self._chat.speeds.observe(model.id, done.usage, held=self._known, cut=done.finish_reason == "length")
         if done.usage.prompt_tokens:
@@ -411,7 +372,7 @@ class ChatTurn:
 
     def _close(self, outcome: Outcome) -> None:
         """What was written becomes the answer in the history, however the turn ended; metrics and log."""
-        usage = self._usage
+        usage = self._watch.usage
         # A name that nobody knows is a program's own text.
         model_id = self.model.id if self.model else "-"
         tokens: dict[str, int] = {}
@@ -426,7 +387,12 @@ class ChatTurn:
                 tokens = {name: before[name] + count for name, count in tokens.items() if name in before}
             self.answer = StoredMessage(self.answer_id, readable(self.text), tokens, "assistant")
             self._history.answer(self.question.id, self.answer)
-        self.metrics = self._measure(outcome)
+        self.metrics = self._watch.metrics(
+            outcome,
+            sent=self._prompt.window.tokens if self._prompt else 0,
+            characters=len(self.came),
+            context_length=self._chat.catalog.context_length(self.model) if self.model else 0,
+        )
         self._chat.on_end(
             Ended(
                 self.asker,
@@ -445,41 +411,6 @@ class ChatTurn:
             model_id,
             outcome,
             code,
-            _summary(self.metrics),
+            self.metrics.summary(),
             extra={"model": model_id, "source": self.asker.source} | self.metrics.as_dict(),
         )
-
-    def _measure(self, outcome: Outcome) -> ReplyMetrics:
-        now = self._chat.clock()
-        admitted = self._admitted or now
-        usage = self._usage
-        reply = self._written
-        prompt = usage.prompt_tokens if usage else None
-        sent = self._prompt.window.tokens if self._prompt else 0
-        model = self.model
-        return ReplyMetrics(
-            outcome=outcome,
-            total_seconds=now - self._began,
-            queue_seconds=admitted - self._began,
-            first_token_seconds=None if self._first is None else self._first - self._began,
-            load_seconds=usage.load_seconds if usage else 0.0,
-            prompt_seconds=usage.prompt_seconds if usage else (self._first or now) - admitted,
-            generation_seconds=usage.generation_seconds if usage else now - (self._first or now),
-            prompt_tokens=prompt,
-            cached_tokens=usage.cached_tokens if usage else None,
-            reply_tokens=reply,
-            estimated=usage is None or usage.reply_tokens is None,
-            characters=len(self.came),
-            context_used=(sent if prompt is None else prompt) + reply,
-            context_length=self._chat.catalog.context_length(model) if model else 0,
-        )
-
-
-def _summary(metrics: ReplyMetrics) -> str:
-    first, speed = metrics.first_token_seconds, metrics.tokens_per_second
-    return (
-        f"{metrics.total_seconds:.2f} s, waited {metrics.queue_seconds:.2f} s, "
-        f"first token {'-' if first is None else f'{first:.2f} s'}, prompt {metrics.prompt_tokens or '-'}, "
-        f"reply {metrics.reply_tokens} tokens, {'-' if speed is None else f'{speed:.1f}'} tok/s, "
-        f"context {metrics.context_used}/{metrics.context_length}"
-    )

@@ -28,9 +28,9 @@ from app.errors import (
     Unsupported,
 )
 from app.forward import forward_many
+from app.metrics import Ended
 from app.prompting import ReplyOptions
 from app.settings import GUIDE_DIR
-from app.turn import Ended
 from tests.fakes.engine import ScriptedEngine
 
 BROKEN: Final = EngineFailed(engine="Ollama", detail="broken on purpose")
