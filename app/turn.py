@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app.asker import Asker
+from app.attempt import Attempt
 from app.engines.base import (
     Delta,
     Done,
@@ -32,13 +32,11 @@ from app.errors import (
     ReplyTooLong,
     TooManyRequests,
 )
-from app.forecast import Request
 from app.going_on import Seam
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
 from app.metrics import Ended, Outcome, ReplyMetrics
 from app.prompting import Asked, ReplyOptions
 from app.stopwatch import Stopwatch
-from app.warmth import Held
 
 if TYPE_CHECKING:
     from app.chat import Chat
@@ -125,8 +123,6 @@ class ChatTurn:
         self.metrics: ReplyMetrics | None = None
         self.counted: dict[str, StoredMessage] = {}
         self._watch = Stopwatch(chat.clock)
-        # Tokens of the prompt that the engine was believed to hold when it was asked.
-        self._known = 0
         self._prompt: Prompt | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -247,7 +243,7 @@ class ChatTurn:
         self._check_features(engine, model)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
-        expected = self._expected(engine, model, asked)
+        expected = self._attempt(engine, model, asked).expected
         ticket = self._chat.queue_of(engine).join(self.asker.who, asked_in=self.asker.request_id, expected=expected)
         try:
             async with aclosing(ticket.wait()) as places:
@@ -266,68 +262,31 @@ class ChatTurn:
 
     async def _complete(self, engine: Engine, model: ModelInfo, asked: Asked) -> AsyncGenerator[Event, None]:
         """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
-        for attempt in range(_CUTS):
-            if attempt:
+        for cut in range(_CUTS):
+            if cut:
                 asked = await self._request(engine, model)
-            self._known = self._expected(engine, model, asked).held()
             try:
-                async with aclosing(engine.complete(replace(asked.request, held_tokens=self._known))) as events:
+                async with aclosing(self._attempt(engine, model, asked).events()) as events:
                     async for event in events:
-                        if isinstance(event, Loading):
-                            self._chat.warmth_of(engine).forget()
-                            self._known = 0
-                        if not self._watch.pieces and isinstance(event, Delta | ToolCalls):
-                            self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
                             event = self._add(event)
                         if isinstance(event, ToolCalls):
                             self._call(event)
                         if isinstance(event, Done):
                             self._done(asked, model, event)
-                            usage = event.usage
-                            read = usage.prompt_tokens or asked.prompt.window.tokens
-                            # Reasoning is no part of the next prompt: what follows it is read again.
-                            written = 0 if self.reasoning else usage.reply_tokens or 0
-                            self._hold(engine, model, asked, read + written)
                             yield Finished(event.finish_reason)
                         elif not isinstance(event, Delta) or event.text:
                             yield event
                 return
             except PromptTooLong as problem:
                 self._learn(asked, model, problem.tokens)
-                if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
+                if cut == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
-            except EngineError:
-                if self._watch.pieces:  # it may be dead
-                    self._chat.warmth_of(engine).forget()
-                raise
-            except (asyncio.CancelledError, GeneratorExit):
-                if self._watch.pieces and self._watch.usage is None:
-                    written = 0 if self.reasoning else self._watch.pieces
-                    self._hold(engine, model, asked, asked.prompt.window.tokens + written)
-                raise
 
-    def _expected(self, engine: Engine, model: ModelInfo, asked: Asked) -> Request:
-        """What the queue's estimates are made of."""
-        window = asked.prompt.window
-        return Request(
-            self._chat.speeds,
-            self._chat.warmth_of(engine),
-            model.id,
-            self._history.conversation,
-            window.first,
-            self.options.system,
-            window.tokens,
-            asked.estimate(self.question.counted),
-            asked.request.options.max_tokens,
-            loaded=model.loaded is not False,
-        )
-
-    def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
-        """The engine has read the prompt, and written as much as makes it `tokens` together."""
-        held = Held(tokens, asked.prompt.window.first, self.options.system)
-        self._chat.hold(engine, model, self._history.conversation, held)
+    def _attempt(self, engine: Engine, model: ModelInfo, asked: Asked) -> Attempt:
+        new_tokens = asked.estimate(self.question.counted)
+        return Attempt(self._chat, engine, model, asked, system=self.options.system, new_tokens=new_tokens)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
         begun = self._seam.sent if self._seam is not None else None
@@ -360,7 +319,6 @@ class ChatTurn:
     def _done(self, asked: Asked, model: ModelInfo, done: Done) -> None:
         self._watch.usage = done.usage
         self.finish_reason = done.finish_reason
-        self._chat.speeds.observe(model.id, done.usage, held=self._known, cut=done.finish_reason == "length")
         if done.usage.prompt_tokens:
             self._learn(asked, model, done.usage.prompt_tokens)
 
