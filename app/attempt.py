@@ -37,6 +37,7 @@ class Attempt:
         self._model = model
         self._window = asked.prompt.window
         self._request = asked.request
+        self._conversation = asked.request.conversation or ""
         self._system = system
         self._new_tokens = new_tokens
 
@@ -47,7 +48,7 @@ class Attempt:
             self._chat.speeds,
             self._chat.warmth_of(self._engine),
             self._model.id,
-            self._request.conversation or "",
+            self._conversation,
             self._window.first,
             self._system,
             self._window.tokens,
@@ -94,6 +95,7 @@ class Attempt:
             raise
 
     def _hold(self, tokens: int) -> None:
-        """The engine has read the prompt, and written as much as makes it `tokens` together."""
-        held = Held(tokens, self._window.first, self._system)
-        self._chat.hold(self._engine, self._model, self._request.conversation or "", held)
+        """The engine has read the prompt, and written as much as makes it `tokens` together. What does not come back
+        is held in vain."""
+        held = Held(tokens if self._conversation else 0, self._window.first, self._system)
+        self._chat.hold(self._engine, self._model, self._conversation, held)

@@ -115,10 +115,14 @@ async def test_what_nobody_has_foreseen_ends_no_other_prompt(
 
 async def test_each_prompt_is_sent_alone_as_it_stands() -> None:
     engine = raw_engine()
-    await forward_many(chat_with(engine), ["one", "other"], OPTIONS, ASKER)
+    chat = chat_with(engine)
+    await forward_many(chat, ["one", "other"], OPTIONS, ASKER)
     assert [[message.content for message in sent.messages] for sent in engine.requests] == [["one"], ["other"]]
     assert all(sent.raw for sent in engine.requests)
-    assert len({sent.conversation for sent in engine.requests}) == 2
+    # They do not come back: no slot and no cache is kept for them.
+    assert {sent.conversation for sent in engine.requests} == {None}
+    assert {sent.held_tokens for sent in engine.requests} == {0}
+    assert chat.warmth_of(engine).tokens("ollama/gemma2:2b") == 0
 
 
 @pytest.mark.parametrize("slots", [1, 2])
