@@ -64,16 +64,18 @@ class Attempt:
             EngineError: see `Engine.complete`.
         """
         warmth, known = self._chat.warmth_of(self._engine), self.expected.held()
-        pieces, thinks, ended = 0, False, False
+        pieces, loaded, thinks, ended = 0, False, False, False
         try:
             async with aclosing(self._engine.complete(replace(self._request, held_tokens=known))) as events:
                 async for event in events:
                     if isinstance(event, Loading):
                         warmth.forget()
-                        known = 0
+                        known, loaded = 0, True
                     elif isinstance(event, Delta | ToolCalls):
                         if not pieces:
                             self._hold(self._window.tokens)
+                            if loaded:
+                                self._chat.catalog.expire()
                         pieces += 1
                         thinks = thinks or (isinstance(event, Delta) and event.kind == "reasoning")
                     elif isinstance(event, Done):

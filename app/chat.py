@@ -145,11 +145,13 @@ class Chat:
         # How fast a model is that was never asked, a chat's speed does not tell.
         expected = self.expected(engine, found, texts) if self.speeds.knows(found.id) else None
         async with self.slot(engine, asker, expected):
-            # Its text takes the slot of whatever was there, or its model the memory.
-            self.hold(engine, found, "", Held(0, 0))
+            if self.warmth_of(engine).model == found.id:
+                self.hold(engine, found, "", Held(0, 0))  # its text takes the slot of what was said last
             began = self.clock()
             vectors = await engine.embed(found.name, texts, self.catalog.context_length(found))
-            if found.loaded is not False:  # else it was loaded first
+            if found.loaded is False:  # it was loaded first, perhaps in place of another
+                self.catalog.expire()
+            else:
                 seconds = self.clock() - began
                 self.speeds.observe(found.id, Usage(vectors.prompt_tokens, None, 0.0, seconds, 0.0, cached_tokens=0))
             return found, vectors

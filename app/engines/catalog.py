@@ -88,6 +88,10 @@ class Catalog:
         """Call `reader` whenever the engines were asked, also where they have told nothing new."""
         self._readers.append(reader)
 
+    def expire(self) -> None:
+        """What is in memory has changed: ask the engines anew when it is next looked at."""
+        self._read_at = None
+
     @property
     def known(self) -> tuple[ModelInfo, ...]:
         """The models that can chat, as last listed, without asking anybody."""

@@ -544,7 +544,7 @@ async def test_an_engine_that_dies_is_told_once_and_the_chat_goes_on(
     for n in range(3):
         chat.ahead.want(n, conversation(f"old {n}", 500), OPTIONS)
         await done(chat)
-    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    assert len([record for record in caplog.records if record.name == "app.read_ahead"]) == 1
     await ollama.come_back()
     assert await ask(chat, SessionHistory("other"), "!words 2")
 
