@@ -23,7 +23,8 @@ class Queue:
     before others of its round; each of those is overtaken at most once, so nobody waits more than a turn longer for it.
 
     It is start-time fair queueing (Goyal, Vin and Cheng, 1996) with requests of equal weight: each gets a round, the
-    one that is served now or, where its visitor has some in the queue already, the one after those.
+    one that is served now or, where its visitor has some in the queue already, the one after those; and a round sooner
+    when one of those has ended.
 
     Args:
         slots: how many; a function is asked anew each time, for an engine that gets to know it later.
@@ -97,7 +98,7 @@ class Queue:
         if free:
             self._admit(ticket)
         else:
-            insort(self._waiting, ticket, key=lambda other: other.round)
+            insort(self._waiting, ticket, key=_round_of)
         self.tell()
         return ticket
 
@@ -155,8 +156,8 @@ class Queue:
             self._waiting.remove(ticket)
         else:
             return
-        self._exit(ticket.who)
         self.look()
+        self._exit(ticket)
         self.tell()
         if not self._serving and not self._waiting:
             self.on_idle()
@@ -188,12 +189,23 @@ class Queue:
         self._count[who] += 1
         return place
 
-    def _exit(self, who: str | None) -> None:
+    def _exit(self, ticket: Ticket) -> None:
+        """One of a visitor's is gone: those after it come a round sooner, behind whoever is in that one already. Else
+        they would wait for as long as others come."""
+        who = ticket.who
         if who is None:
             return
         self._count[who] -= 1
         if not self._count[who]:
             del self._count[who], self._newest[who]
+            return
+        after = max(ticket.round, self._round)
+        for other in [other for other in self._waiting if other.who == who and other.round > after]:
+            self._waiting.remove(other)
+            other.round -= 1
+            insort(self._waiting, other, key=_round_of)
+        rounds = [other.round for other in (*self._serving, *self._waiting) if other.who == who]
+        self._newest[who] = max(*rounds, self._newest[who] - 1)
 
     def tell(self) -> None:
         """Something has changed: who waits looks what that means."""
@@ -205,3 +217,7 @@ class Queue:
         self._round = max(self._round, ticket.round)
         self._serving.add(ticket)
         ticket.admit()
+
+
+def _round_of(ticket: Ticket) -> int:
+    return ticket.round

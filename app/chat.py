@@ -6,13 +6,13 @@ message, options -> admission (queue) -> context window -> engine -> stream of e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 from app.admission import Queue
 from app.asker import Asker
-from app.engines.base import Embeddings, Engine, ModelInfo
+from app.engines.base import CachingEngine, Embeddings, Engine, ModelInfo, Usage
 from app.engines.catalog import Catalog
 from app.engines.speeds import SpeedBook
 from app.errors import (
@@ -26,13 +26,15 @@ from app.errors import (
     TooManyMessages,
     Unsupported,
 )
+from app.forecast import Request
 from app.history import SessionHistory, StoredMessage
+from app.metrics import Ended
 from app.prompting import Prompting, ReplyOptions
 from app.rates import Rates
 from app.read_ahead import ReadAhead
-from app.tokens import TokenEstimator
-from app.turn import ChatTurn, Ended, readable
-from app.warmth import Warmth
+from app.tokens import TokenEstimator, bytes_estimate
+from app.turn import ChatTurn, readable
+from app.warmth import Held, Warmth
 
 
 class Chat:
@@ -97,6 +99,7 @@ class Chat:
         self._warmth: dict[str, Warmth] = {}
         self.stopping = False
         self.ahead = ReadAhead(self, ahead_on, ahead_step)
+        catalog.on_read(self._forget_unloaded)
 
     def turn(
         self,
@@ -139,18 +142,52 @@ class Chat:
         engine = self.catalog.engine_of(found)
         if found.can_embed is False:
             raise CannotEmbed(parameter="input", model=found.name, engine=engine.label)
-        ticket = self.queue_of(engine).join(asker.who, asked_in=asker.request_id)
+        # How fast a model is that was never asked, a chat's speed does not tell.
+        expected = self.expected(engine, found, texts) if self.speeds.knows(found.id) else None
+        async with self.slot(engine, asker, expected):
+            if self.warmth_of(engine).model == found.id:
+                self.hold(engine, found, "", Held(0, 0))  # its text takes the slot of what was said last
+            began = self.clock()
+            vectors = await engine.embed(found.name, texts, self.catalog.context_length(found))
+            if found.loaded is False:  # it was loaded first, perhaps in place of another
+                self.catalog.expire()
+            else:
+                seconds = self.clock() - began
+                self.speeds.observe(found.id, Usage(vectors.prompt_tokens, None, 0.0, seconds, 0.0, cached_tokens=0))
+            return found, vectors
+
+    @asynccontextmanager
+    async def slot(self, engine: Engine, asker: Asker, expected: Request | None) -> AsyncIterator[None]:
+        """Within, a slot of an engine is the asker's, who has waited for it without being told anything.
+
+        Args:
+            engine: whose.
+            asker: who asks.
+            expected: what it will take; None: not known.
+
+        Raises:
+            AlreadyWaiting, Busy, WaitedTooLong, MemoryShort: it comes to nothing.
+        """
+        ticket = self.queue_of(engine).join(asker.who, asked_in=asker.request_id, expected=expected)
         try:
             async with aclosing(ticket.wait()) as places:
                 async for _ in places:
                     pass
+            self.check_memory()
             await self.ahead.cleared(engine.name)
-            return found, await engine.embed(found.name, texts, self.catalog.context_length(found))
+            yield
         finally:
             ticket.leave()
 
+    def expected(self, engine: Engine, model: ModelInfo, texts: Sequence[str], max_tokens: int = 0) -> Request:
+        """What it will take to read texts of which nothing is held, and to write so much; about, so that who waits
+        behind is told something."""
+        tokens = sum(map(bytes_estimate, texts))
+        warmth, loaded = self.warmth_of(engine), model.loaded is not False
+        return Request(self.speeds, warmth, model.id, "", 0, "", tokens, tokens, max_tokens, loaded=loaded)
+
     def check_open(self) -> None:
-        """Whether a reply may begin now.
+        """Whether a reply may be asked for now. One that has a place in a queue by then is still begun.
 
         Raises:
             Stopping: the server is about to end.
@@ -158,6 +195,10 @@ class Chat:
         """
         if self.stopping:
             raise Stopping
+        self.check_memory()
+
+    def check_memory(self) -> None:
+        """Raises MemoryShort where there is hardly any left."""
         if self.memory_short():
             raise MemoryShort
 
@@ -237,3 +278,21 @@ class Chat:
         warmth = self._warmth.setdefault(engine.name, Warmth(clock=self.clock))
         warmth.slots = self.queue_of(engine).slots
         return warmth
+
+    def hold(self, engine: Engine, model: ModelInfo, conversation: str, held: Held) -> None:
+        """An engine has read, or written, a conversation that far; see `Warmth.used`."""
+        room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
+        self.warmth_of(engine).used(model.id, conversation, held, room)
+
+    def _forget_unloaded(self) -> None:
+        """What was held is lost where an engine says that its model is not in memory any more: nobody has used it for
+        its keep_alive, or another program had another one loaded."""
+        for model in self.catalog.listed:
+            warmth, queue = self._warmth.get(model.engine), self._queues.get(model.engine)
+            if (
+                model.loaded is False
+                and warmth is not None
+                and warmth.model == model.id
+                and not (queue and queue.serving)
+            ):
+                warmth.forget()

@@ -16,11 +16,10 @@ from uuid import uuid4
 from app.asker import Asker
 from app.chat import Chat
 from app.engines.base import BatchEngine, ChatMessage, Completion, CompletionRequest, Engine, FinishReason, ModelInfo
-from app.errors import Busy, ChatError, NoModel, Stopping, TooManyRequests
+from app.errors import Busy, ChatError, NoModel, TooManyRequests
 from app.history import SessionHistory, StoredMessage
-from app.metrics import ReplyMetrics
+from app.metrics import Ended, ReplyMetrics
 from app.prompting import ReplyOptions
-from app.turn import Ended
 
 log = logging.getLogger(__name__)
 
@@ -129,25 +128,20 @@ async def _together(
             admitted = began
             outcomes: Sequence[Completion | ChatError]
             try:
-                ticket = chat.queue_of(engine).join(asker.who, asked_in=asker.request_id)
-                try:
-                    async with aclosing(ticket.wait()) as places:
-                        async for _ in places:
-                            pass
-                    if chat.stopping:
-                        raise Stopping
+                chat.check_open()
+                read = [texts[number] for number in some]
+                expected = chat.expected(engine, model, read, options.generation.max_tokens)
+                async with chat.slot(engine, asker, expected):
                     admitted = chat.clock()
                     context = chat.catalog.context_length(model)
                     outcomes = await engine.complete_batch(
                         [
                             CompletionRequest(
-                                model.name, (ChatMessage("user", texts[number]),), options.generation, context, raw=True
+                                model.name, (ChatMessage("user", text),), options.generation, context, raw=True
                             )
-                            for number in some
+                            for text in read
                         ]
                     )
-                finally:
-                    ticket.leave()
             except ChatError as problem:
                 outcomes = [problem] * len(some)
             except Exception as problem:

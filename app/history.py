@@ -139,6 +139,11 @@ class SessionHistory:
     def last(self) -> Turn | None:
         return self._turns[-1] if self._turns else None
 
+    @property
+    def _open(self) -> int:
+        """The place of the turn that is to be answered. A look at the next question may have counted it as finished."""
+        return max(len(self._turns) - 1, 0)
+
     def ask(self, question: StoredMessage) -> Sequence[Turn]:
         """A new question; one with a known id replaces that question and everything after it (an edit).
 
@@ -179,11 +184,16 @@ class SessionHistory:
         place = self._places.get(question_id)
         if place is not None:
             self._turns[place].answer = answer
+            self._uncount_from(place)
 
     def _forget_from(self, index: int) -> None:
         for turn in self._turns[index:]:
             self._places.pop(turn.question.id, None)
         del self._turns[index:]
+        self._uncount_from(index)
+
+    def _uncount_from(self, index: int) -> None:
+        """What is known of the turns from that one on is known anew."""
         if self._counted[0] > index:
             self._counted = (0, 0)
         for sizes in self._sizes.values():
@@ -198,12 +208,13 @@ class SessionHistory:
             model_id: whose counts.
             count: tokens of a text, not scaled.
         """
+        self._uncount_from(self._open)
         taught, scale = self._scales.get(model_id, (0, Scale()))
         for turn in self._turns[taught:-1]:
             for message in filter(None, (*turn.asked, turn.answer)):
                 if model_id in message.tokens:
                     scale.learn(count(message.counted), message.tokens[model_id])
-        self._scales[model_id] = (max(len(self._turns) - 1, 0), scale)
+        self._scales[model_id] = (self._open, scale)
         if self._sized_by.get(model_id) != scale.step:
             # Sizes that are estimates are made anew: they are the same as in a process that has just begun.
             self._sized_by[model_id] = scale.step
@@ -239,6 +250,7 @@ class SessionHistory:
             ReplyTooLong: the question fits with the beginning of its answer, but nothing more does.
             ConversationTooLong: `strict`, and the conversation does not fit.
         """
+        self._uncount_from(self._open)
         asked = self._turns[-1].asked
         size = sum(_size(message, model_id, estimate) for message in asked)
         sizes = self._sizes_of(model_id, estimate)

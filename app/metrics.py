@@ -1,9 +1,13 @@
-"""ReplyMetrics: what one reply took."""
+"""What one reply took, and what is told of it when it has ended."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from app.asker import Asker
+from app.engines.base import ModelInfo
+from app.errors import ChatError
 
 Outcome = Literal["finished", "stopped", "failed"]
 
@@ -53,3 +57,36 @@ class ReplyMetrics:
     def as_dict(self) -> dict[str, Any]:
         """All fields and `tokens_per_second`, for JSON."""
         return asdict(self) | {"tokens_per_second": self.tokens_per_second}
+
+    def summary(self) -> str:
+        """A line for the log."""
+        first, speed = self.first_token_seconds, self.tokens_per_second
+        return (
+            f"{self.total_seconds:.2f} s, waited {self.queue_seconds:.2f} s, "
+            f"first token {'-' if first is None else f'{first:.2f} s'}, prompt {self.prompt_tokens or '-'}, "
+            f"reply {self.reply_tokens} tokens, {'-' if speed is None else f'{speed:.1f}'} tok/s, "
+            f"context {self.context_used}/{self.context_length}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A reply that has ended, whichever way: what the log and the figures are made of.
+
+    Attributes:
+        asker: who asked.
+        model: that answered; None: it never came to one.
+        question, answer: what was said.
+        left_out: turns of the conversation that the model no longer read.
+        error: why it failed, if it did.
+        cut: whether it is the first without some of them.
+    """
+
+    asker: Asker
+    model: ModelInfo | None
+    question: str
+    answer: str
+    metrics: ReplyMetrics
+    left_out: int = 0
+    error: ChatError | None = None
+    cut: bool = False

@@ -120,7 +120,7 @@ class Prompting:
                 think=generation.think and model.can_think and begun is None,
             ),
             context_length=budget.context,
-            conversation=history.conversation,
+            conversation=None if options.raw else history.conversation,  # such a text does not come back
             expected_prompt_tokens=prompt.window.tokens,
             raw=options.raw,
         )

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # More open pages than this are not remembered; no cache holds nearly as many.
 _MOST_WISHES: Final = 200
+# What has found no room in the cache is looked at again after so many seconds: what is in use there may be no more.
+_LOOK_AGAIN: Final = 60.0
 # Longest wait for the connection of a reading that was given up to close, in seconds.
 _PATIENCE: Final = 5.0
 
@@ -49,6 +51,7 @@ class ReadAhead:
         self._news = False
         self._task: asyncio.Task[None] | None = None
         self._now: Reading | None = None
+        self._later: asyncio.TimerHandle | None = None
         # What went wrong last, so that it is not said again for each page.
         self._failure = ""
         self.tokens = 0
@@ -111,6 +114,7 @@ class ReadAhead:
     async def close(self) -> None:
         """End it."""
         self._wishes.clear()
+        self._look_later(False)
         self._give_up()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=_PATIENCE)
@@ -119,7 +123,8 @@ class ReadAhead:
         return self._now is not None and self._now.engine.name == engine
 
     def _give_up(self) -> None:
-        if self._task is not None:
+        # Once is enough: a second time would only disturb it while it closes its connection.
+        if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -127,16 +132,26 @@ class ReadAhead:
         if task.cancelled():
             self.wake()
 
+    def _look_later(self, wanted: bool) -> None:
+        """Go on after a while even if nobody is served meanwhile."""
+        if self._later is not None:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.wake) if wanted else None
+
     async def _work(self) -> None:
+        self._look_later(False)
         while self._news:
             self._news = False
             for page, wish in list(self._wishes.items()):
                 # It may have been forgotten, or replaced, while another was read, or this one.
-                if self._wishes.get(page) is wish and await self._is_done(wish) and self._wishes.get(page) is wish:
+                if self._wanted(page, wish) and await self._is_done(page, wish) and self._wanted(page, wish):
                     del self._wishes[page]
 
-    async def _is_done(self, wish: Wish) -> bool:
-        """Read for a wish; False: it has to wait until an engine is idle again."""
+    def _wanted(self, page: Hashable, wish: Wish) -> bool:
+        return self._wishes.get(page) is wish
+
+    async def _is_done(self, page: Hashable, wish: Wish) -> bool:
+        """Read for a wish; False: it has to wait until an engine is idle again, or has room."""
         if not wish.stands:
             return True
         try:
@@ -144,8 +159,9 @@ class ReadAhead:
             if reading is None:
                 return True
             if not reading.has_room:
+                self._look_later(True)
                 return False
-            done = await self._read(reading)
+            done = await self._read(page, reading)
             self._failure = ""
             return done
         except NotInMemory:
@@ -159,11 +175,11 @@ class ReadAhead:
             log.exception("CHAT nothing could be read ahead")
             return True
 
-    async def _read(self, reading: Reading) -> bool:
+    async def _read(self, page: Hashable, reading: Reading) -> bool:
         """Read step by step; False: somebody came in between."""
         try:
             for step in reading.steps(self._step):
-                if not reading.wish.stands:
+                if not reading.wish.stands or not self._wanted(page, reading.wish):
                     return True
                 if not self._is_idle(reading):
                     return False

@@ -155,8 +155,7 @@ class Reading:
     def _hold(self) -> None:
         """What the engine has of the conversation, which is in its slot now."""
         held = Held(self._known, self._asked.prompt.window.first, self.wish.options.system)
-        room = self.engine.cache_room(self._model.name)
-        self._warmth.used(self._model.id, self.wish.history.conversation, held, room)
+        self._chat.hold(self.engine, self._model, self.wish.history.conversation, held)
 
     async def _send(self, step: Step) -> Usage:
         async with aclosing(self.engine.complete(step.request)) as events:

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Final
 
 from app.asker import visitor_hash
+from app.metrics import Ended
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow, Requests
 from app.storage.texts import now, storable
-from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from app.admission import Queue
 from app.engines.base import Engine
 from app.engines.catalog import EngineState
 from app.machine import InUse
-from app.turn import Ended
+from app.metrics import Ended
 
 PREFIX: Final = "chainlit_ollama"
 

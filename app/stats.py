@@ -13,11 +13,11 @@ from statistics import median
 from typing import Final
 
 from app.hourly import Kept, hourly, rank
+from app.metrics import Ended
 from app.request_log import row_of
 from app.storage.hourly import Hourly
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.requests import RequestRow
-from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -10,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from app.asker import Asker
+from app.attempt import Attempt
 from app.engines.base import (
-    CachingEngine,
     Delta,
     Done,
     Engine,
@@ -21,7 +20,6 @@ from app.engines.base import (
     Reading,
     ToolCall,
     ToolCalls,
-    Usage,
 )
 from app.errors import (
     AlreadyWaiting,
@@ -34,12 +32,11 @@ from app.errors import (
     ReplyTooLong,
     TooManyRequests,
 )
-from app.forecast import Request
 from app.going_on import Seam
 from app.history import Prompt, SessionHistory, StoredMessage, Turn
-from app.metrics import Outcome, ReplyMetrics
+from app.metrics import Ended, Outcome, ReplyMetrics
 from app.prompting import Asked, ReplyOptions
-from app.warmth import Held
+from app.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from app.chat import Chat
@@ -72,29 +69,6 @@ class Finished:
 
 
 Event = Waiting | Loading | Reading | Delta | ToolCalls | Finished
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A reply that has ended, whichever way: what the log and the figures are made of.
-
-    Attributes:
-        asker: who asked.
-        model: that answered; None: it never came to one.
-        question, answer: what was said.
-        left_out: turns of the conversation that the model no longer read.
-        error: why it failed, if it did.
-        cut: whether it is the first without some of them.
-    """
-
-    asker: Asker
-    model: ModelInfo | None
-    question: str
-    answer: str
-    metrics: ReplyMetrics
-    left_out: int = 0
-    error: ChatError | None = None
-    cut: bool = False
 
 
 class ChatTurn:
@@ -148,14 +122,8 @@ class ChatTurn:
         self.error: ChatError | None = None
         self.metrics: ReplyMetrics | None = None
         self.counted: dict[str, StoredMessage] = {}
-        self._began = chat.clock()
-        self._admitted: float | None = None
-        self._first: float | None = None
-        self._deltas = 0
-        # Tokens of the prompt that the engine was believed to hold when it was asked.
-        self._known = 0
+        self._watch = Stopwatch(chat.clock)
         self._prompt: Prompt | None = None
-        self._usage: Usage | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The turn's events, `Finished` last.
@@ -243,28 +211,23 @@ class ChatTurn:
         if self.model is None or self._prompt is None:
             return self.begun is not None
         engine = self._chat.catalog.engine_of(self.model)
-        return "continue" in engine.features and self._prompt.budget.goes_on(self._prompt.asked + self._written)
+        return "continue" in engine.features and self._prompt.budget.goes_on(self._prompt.asked + self._watch.written)
 
     @property
     def context_full(self) -> bool:
         """Whether the answer was cut off and cannot go on because the model can read no more at once."""
         prompt = self._prompt
-        return self.cut_off and prompt is not None and not prompt.budget.goes_on(prompt.asked + self._written)
-
-    @property
-    def _written(self) -> int:
-        """Tokens that have come. Engines send a piece of text for each, as good as always."""
-        counted = self._usage.reply_tokens if self._usage else None
-        return self._deltas if counted is None else counted
+        return self.cut_off and prompt is not None and not prompt.budget.goes_on(prompt.asked + self._watch.written)
 
     async def _fallback(self, problem: EngineError) -> ModelInfo | None:
         """The model to ask instead, if nothing has come yet and one is set."""
-        if not self._chat.fallback_model or self._deltas or isinstance(problem, PromptTooLong):
+        if not self._chat.fallback_model or self._watch.pieces or isinstance(problem, PromptTooLong):
             return None
         try:
             model = await self._chat.catalog.find(self._chat.fallback_model)
-        except ChatError as missing:
-            log.warning("CHAT FALLBACK_MODEL: %s", missing)
+            self._check_features(self._chat.catalog.engine_of(model), model)
+        except ChatError as unfit:
+            log.warning("CHAT FALLBACK_MODEL: %s", unfit)
             return None
         return None if model.id == self._asked else model
 
@@ -272,20 +235,23 @@ class ChatTurn:
     def _asked(self) -> str:
         return self.model.id if self.model else self.options.model
 
+    def _check_features(self, engine: Engine, model: ModelInfo) -> None:
+        self._chat.check_features(engine, model, self.options, continues=self.begun is not None)
+
     async def _from(self, model: ModelInfo) -> AsyncGenerator[Event, None]:
         engine = self._chat.catalog.engine_of(model)
-        self._chat.check_features(engine, model, self.options, continues=self.begun is not None)
+        self._check_features(engine, model)
         # Before it waits: a conversation that cannot fit is refused at once, and what is left out is known.
         asked = await self._request(engine, model)
-        expected = self._expected(engine, model, asked)
+        expected = self._attempt(engine, model, asked).expected
         ticket = self._chat.queue_of(engine).join(self.asker.who, asked_in=self.asker.request_id, expected=expected)
         try:
             async with aclosing(ticket.wait()) as places:
                 async for place in places:
                     yield Waiting(place.ahead, place.seconds_left)
-            self._chat.check_open()
+            self._chat.check_memory()
             await self._chat.ahead.cleared(engine.name)
-            self._admitted = self._chat.clock()
+            self._watch.admit()
             async with aclosing(self._complete(engine, model, asked)) as events:
                 async for event in events:
                     if isinstance(event, Delta | ToolCalls):
@@ -296,68 +262,31 @@ class ChatTurn:
 
     async def _complete(self, engine: Engine, model: ModelInfo, asked: Asked) -> AsyncGenerator[Event, None]:
         """Ask the engine; where it names the exact size of a prompt too long for it, cut the window again."""
-        for attempt in range(_CUTS):
-            if attempt:
+        for cut in range(_CUTS):
+            if cut:
                 asked = await self._request(engine, model)
-            self._known = self._expected(engine, model, asked).held()
             try:
-                async with aclosing(engine.complete(replace(asked.request, held_tokens=self._known))) as events:
+                async with aclosing(self._attempt(engine, model, asked).events()) as events:
                     async for event in events:
-                        if isinstance(event, Loading):
-                            self._chat.warmth_of(engine).forget()
-                        if self._first is None and isinstance(event, Delta | ToolCalls):
-                            self._hold(engine, model, asked, asked.prompt.window.tokens)
                         if isinstance(event, Delta):
                             event = self._add(event)
                         if isinstance(event, ToolCalls):
                             self._call(event)
                         if isinstance(event, Done):
                             self._done(asked, model, event)
-                            usage = event.usage
-                            read = usage.prompt_tokens or asked.prompt.window.tokens
-                            # Reasoning is no part of the next prompt: what follows it is read again.
-                            written = 0 if self.reasoning else usage.reply_tokens or 0
-                            self._hold(engine, model, asked, read + written)
                             yield Finished(event.finish_reason)
                         elif not isinstance(event, Delta) or event.text:
                             yield event
                 return
             except PromptTooLong as problem:
                 self._learn(asked, model, problem.tokens)
-                if attempt == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
+                if cut == _CUTS - 1 or problem.tokens <= 0 or self.options.strict:
                     raise
                 log.info("CHAT %s: prompt of %d tokens, cut again", model.id, problem.tokens)
-            except EngineError:
-                if self._first is not None:  # it may be dead
-                    self._chat.warmth_of(engine).forget()
-                raise
-            except (asyncio.CancelledError, GeneratorExit):
-                if self._first is not None and self._usage is None:
-                    written = 0 if self.reasoning else self._deltas
-                    self._hold(engine, model, asked, asked.prompt.window.tokens + written)
-                raise
 
-    def _expected(self, engine: Engine, model: ModelInfo, asked: Asked) -> Request:
-        """What the queue's estimates are made of."""
-        window = asked.prompt.window
-        return Request(
-            self._chat.speeds,
-            self._chat.warmth_of(engine),
-            model.id,
-            self._history.conversation,
-            window.first,
-            self.options.system,
-            window.tokens,
-            asked.estimate(self.question.counted),
-            asked.request.options.max_tokens,
-            loaded=model.loaded is not False,
-        )
-
-    def _hold(self, engine: Engine, model: ModelInfo, asked: Asked, tokens: int) -> None:
-        """The engine has read the prompt, and written as much as makes it `tokens` together."""
-        room = engine.cache_room(model.name) if isinstance(engine, CachingEngine) else None
-        held = Held(tokens, asked.prompt.window.first, self.options.system)
-        self._chat.warmth_of(engine).used(model.id, self._history.conversation, held, room)
+    def _attempt(self, engine: Engine, model: ModelInfo, asked: Asked) -> Attempt:
+        new_tokens = asked.estimate(self.question.counted)
+        return Attempt(self._chat, engine, model, asked, system=self.options.system, new_tokens=new_tokens)
 
     async def _request(self, engine: Engine, model: ModelInfo) -> Asked:
         begun = self._seam.sent if self._seam is not None else None
@@ -371,7 +300,7 @@ class ChatTurn:
 
     def _add(self, delta: Delta) -> Delta:
         """Take a piece; what of it is passed on."""
-        self._come()
+        self._watch.come()
         if delta.kind == "reasoning":
             self.reasoning += delta.text
             return delta
@@ -384,19 +313,12 @@ class ChatTurn:
         return replace(delta, text=piece)
 
     def _call(self, asked: ToolCalls) -> None:
-        self._come()
+        self._watch.come()
         self.tool_calls += asked.calls
 
-    def _come(self) -> None:
-        """Something has come from the model."""
-        if self._first is None:
-            self._first = self._chat.clock()
-        self._deltas += 1
-
     def _done(self, asked: Asked, model: ModelInfo, done: Done) -> None:
-        self._usage = done.usage
+        self._watch.usage = done.usage
         self.finish_reason = done.finish_reason
-        self._chat.speeds.observe(model.id, done.usage, held=self._known, cut=done.finish_reason == "length")
         if done.usage.prompt_tokens:
             self._learn(asked, model, done.usage.prompt_tokens)
 
@@ -408,7 +330,7 @@ class ChatTurn:
 
     def _close(self, outcome: Outcome) -> None:
         """What was written becomes the answer in the history, however the turn ended; metrics and log."""
-        usage = self._usage
+        usage = self._watch.usage
         # A name that nobody knows is a program's own text.
         model_id = self.model.id if self.model else "-"
         tokens: dict[str, int] = {}
@@ -423,7 +345,12 @@ class ChatTurn:
                 tokens = {name: before[name] + count for name, count in tokens.items() if name in before}
             self.answer = StoredMessage(self.answer_id, readable(self.text), tokens, "assistant")
             self._history.answer(self.question.id, self.answer)
-        self.metrics = self._measure(outcome)
+        self.metrics = self._watch.metrics(
+            outcome,
+            sent=self._prompt.window.tokens if self._prompt else 0,
+            characters=len(self.came),
+            context_length=self._chat.catalog.context_length(self.model) if self.model else 0,
+        )
         self._chat.on_end(
             Ended(
                 self.asker,
@@ -442,41 +369,6 @@ class ChatTurn:
             model_id,
             outcome,
             code,
-            _summary(self.metrics),
+            self.metrics.summary(),
             extra={"model": model_id, "source": self.asker.source} | self.metrics.as_dict(),
         )
-
-    def _measure(self, outcome: Outcome) -> ReplyMetrics:
-        now = self._chat.clock()
-        admitted = self._admitted or now
-        usage = self._usage
-        reply = self._written
-        prompt = usage.prompt_tokens if usage else None
-        sent = self._prompt.window.tokens if self._prompt else 0
-        model = self.model
-        return ReplyMetrics(
-            outcome=outcome,
-            total_seconds=now - self._began,
-            queue_seconds=admitted - self._began,
-            first_token_seconds=None if self._first is None else self._first - self._began,
-            load_seconds=usage.load_seconds if usage else 0.0,
-            prompt_seconds=usage.prompt_seconds if usage else (self._first or now) - admitted,
-            generation_seconds=usage.generation_seconds if usage else now - (self._first or now),
-            prompt_tokens=prompt,
-            cached_tokens=usage.cached_tokens if usage else None,
-            reply_tokens=reply,
-            estimated=usage is None or usage.reply_tokens is None,
-            characters=len(self.came),
-            context_used=(sent if prompt is None else prompt) + reply,
-            context_length=self._chat.catalog.context_length(model) if model else 0,
-        )
-
-
-def _summary(metrics: ReplyMetrics) -> str:
-    first, speed = metrics.first_token_seconds, metrics.tokens_per_second
-    return (
-        f"{metrics.total_seconds:.2f} s, waited {metrics.queue_seconds:.2f} s, "
-        f"first token {'-' if first is None else f'{first:.2f} s'}, prompt {metrics.prompt_tokens or '-'}, "
-        f"reply {metrics.reply_tokens} tokens, {'-' if speed is None else f'{speed:.1f}'} tok/s, "
-        f"context {metrics.context_used}/{metrics.context_length}"
-    )

@@ -11,6 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+# So many conversations are remembered, where the room of the engine's cache is not known.
+_MOST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +33,16 @@ class Warmth:
     Args:
         slots: conversations that the engine works on at once.
         clock: seconds, monotonic.
+
+    Attributes:
+        model: in memory, by its id; empty: none that is known of.
     """
 
     def __init__(self, slots: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots = slots
         self._clock = clock
         self._used_at: dict[str, float] = {}
-        self._model = ""
+        self.model = ""
         # The newest last; the last `slots` of them are in the slots.
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._room: int | None = None
@@ -49,8 +56,8 @@ class Warmth:
             held: what it has of it now.
             room: tokens that its cache beside the slots has room for; None: plenty.
         """
-        if model != self._model:
-            self._model = model
+        if model != self.model:
+            self.model = model
             self.forget()
         self._room = room
         if conversation not in self._in_slots():
@@ -58,10 +65,13 @@ class Warmth:
                 del self._held[name], self._used_at[name]
         self._held[conversation], self._used_at[conversation] = held, self._clock()
         self._held.move_to_end(conversation)
+        if len(self._held) > _MOST:
+            oldest, _ = self._held.popitem(last=False)
+            del self._used_at[oldest]
 
     def held(self, model: str, conversation: str) -> Held | None:
         """What will be found of a conversation when it comes back; None: nothing."""
-        if model != self._model or conversation not in self._held:
+        if model != self.model or conversation not in self._held:
             return None
         lost = conversation not in self._in_slots() and conversation in self._thrown_out()
         return None if lost else self._held[conversation]
@@ -81,14 +91,14 @@ class Warmth:
 
     def in_slot(self, model: str, conversation: str) -> bool:
         """Whether it is in a slot: only there llama-server finds parts of it again that have moved (cache_reuse)."""
-        return model == self._model and conversation in self._in_slots()
+        return model == self.model and conversation in self._in_slots()
 
     def _in_slots(self) -> list[str]:
         return list(self._held)[-self.slots :]
 
     def tokens(self, model: str) -> int:
         """All that is held, in tokens."""
-        return sum(held.tokens for held in self._held.values()) if model == self._model else 0
+        return sum(held.tokens for held in self._held.values()) if model == self.model else 0
 
     def in_use(self, model: str, but: str, seconds: float) -> int:
         """Tokens of the other conversations than `but` that were used in the last `seconds` and are not lost yet: what

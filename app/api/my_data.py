@@ -75,7 +75,7 @@ def data_routes(
         most: the largest import, in MiB.
         share: what one visitor's conversations may take after an import, in MiB; 0: any.
         tries: how often an address may import.
-        stop_replies: stops the replies that are being written for the visitor of that identifier.
+        stop_replies: stops what is being written, or read ahead, for the visitor of that identifier.
         forget_waiting: drops what that visitor has said and the database has not taken yet.
         forget_logged: drops from the log of requests what that visitor has said, and who it was.
     """

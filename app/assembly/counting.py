@@ -11,12 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from app.assembly.kept import Kept
 from app.chat import Chat
+from app.metrics import Ended
 from app.request_log import RequestLog
 from app.series import ReplySeries
 from app.settings import Settings
 from app.stats import Stats
 from app.storage.requests import Requests
-from app.turn import Ended
 
 log = logging.getLogger(__name__)
 

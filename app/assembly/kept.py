@@ -102,6 +102,7 @@ class Kept:
             log_days=settings.request_log_days,
             answering=page.answering,
             present=page.present,
+            on_deleted=page.gone,
         )
 
     def routes(self, page: Page, pages: OpenPages) -> Sequence[APIRouter]:

@@ -74,6 +74,7 @@ class Catalog:
         self._read_at: float | None = None
         self._reading = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
+        self._readers: list[Callable[[], None]] = []
         self.problems: dict[str, EngineError] = {}
         self._looks: dict[str, _Look] = {}
         # Which engine had a model, by id and name: one that is away does not list its models.
@@ -82,6 +83,14 @@ class Catalog:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever models have come or gone."""
         self._listeners.append(listener)
+
+    def on_read(self, reader: Callable[[], None]) -> None:
+        """Call `reader` whenever the engines were asked, also where they have told nothing new."""
+        self._readers.append(reader)
+
+    def expire(self) -> None:
+        """What is in memory has changed: ask the engines anew when it is next looked at."""
+        self._read_at = None
 
     @property
     def known(self) -> tuple[ModelInfo, ...]:
@@ -132,9 +141,8 @@ class Catalog:
         changed = {model.id for model in models} != {model.id for model in self._models}
         self._models = models
         self._read_at = self._clock()
-        if changed:
-            for listener in self._listeners:
-                listener()
+        for listener in [*self._readers, *(self._listeners if changed else [])]:
+            listener()
 
     async def _list(self, engine: Engine) -> Sequence[ModelInfo]:
         try:

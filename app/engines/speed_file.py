@@ -63,6 +63,7 @@ class SpeedFile:
         try:
             await asyncio.to_thread(self._replace, text)
         except OSError as problem:
+            self._book.changed = True
             if not self._told:
                 self._told = True
                 log.warning(

@@ -116,6 +116,10 @@ class SpeedBook:
         if not guessed or median(seen.prompt) <= _DOUBTFUL * speed:
             seen.read(speed, sure=sure)
 
+    def knows(self, model_id: str) -> bool:
+        """Whether it has read anything here."""
+        return model_id in self._seen and bool(self._seen[model_id].prompt)
+
     def of(self, model_id: str) -> Speed:
         """What is known of a model's speed, the defaults where nothing is."""
         usual, seen = Speed(), self._seen.get(model_id) or _Seen()

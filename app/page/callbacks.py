@@ -91,7 +91,7 @@ class Page:
         if self._store.unsaved is not None:
             self._store.unsaved.on_fate = self._on_fate
             self._store.unsaved.on_all_kept = lambda: self._for_all(Visit.tell_kept)
-        self._store.on_deleted = self._chat.ahead.forget_conversation
+        self._store.on_deleted = self.gone
         self._finder.on_change(lambda: self._for_all(self._show_state))
         self._chat.catalog.on_change(lambda: self._for_all(self._show_state))
 
@@ -123,8 +123,15 @@ class Page:
         await _stop(_visits())
 
     async def stop_replies(self, identifier: str) -> None:
-        """The same, for one visitor."""
-        await _stop([visit for visit in _visits() if _visitor(visit) == identifier])
+        """The same, for one visitor, for whom nothing is read ahead any more either."""
+        visits = [visit for visit in _visits() if _visitor(visit) == identifier]
+        await _stop(visits)
+        for visit in visits:
+            self._chat.ahead.forget(visit)
+
+    def gone(self, thread_id: str) -> None:
+        """A conversation was deleted."""
+        self._chat.ahead.forget_conversation(thread_id)
 
     def answering(self) -> set[str]:
         """The ids of the threads in which a reply is being written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -73,6 +73,7 @@ class Retention:
         log_days: so long the log of requests is kept; 0: for ever.
         answering: ids of the conversations in which a reply is being written now; they stay.
         present: identifiers of the visitors whose page is open; they stay.
+        on_deleted: called with the id of each conversation that was to go; one that was used meanwhile has stayed.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Retention:
         log_days: int,
         answering: Callable[[], Collection[str]],
         present: Callable[[], Collection[str]],
+        on_deleted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._days = days
@@ -91,6 +93,7 @@ class Retention:
         self._log_days = log_days
         self._answering = answering
         self._present = present
+        self._on_deleted = on_deleted
 
     async def run(self) -> None:
         """Prune now and once a day, see to the cap every hour; never ends."""
@@ -139,7 +142,7 @@ class Retention:
     async def _delete_unused(self) -> int:
         before, deleted = _ago(timedelta(days=self._days)), 0
         while ids := await self._unused_longest(before):
-            gone = await delete_threads(self._database, ids, for_ever=False, unused_since=before)
+            gone = await self._delete(ids, before)
             deleted += gone
             if not gone:
                 break
@@ -178,7 +181,7 @@ class Retention:
                 if self._database.kind == "postgresql":
                     async with self._database.read() as connection:
                         size -= await rows_take(connection, ids)
-                gone += await delete_threads(self._database, ids, for_ever=False, unused_since=before)
+                gone += await self._delete(ids, before)
                 if self._database.kind == "sqlite":
                     size = await taken(self._database) - logged
                 if size <= goal:
@@ -189,6 +192,12 @@ class Retention:
         if size > self._most:
             log.warning("STORE the database is over HISTORY_MAX_MB with what was used within the last hour")
         return deleted
+
+    async def _delete(self, thread_ids: Sequence[str], unused_since: str) -> int:
+        gone = await delete_threads(self._database, thread_ids, for_ever=False, unused_since=unused_since)
+        for thread_id in thread_ids:
+            self._on_deleted(thread_id)
+        return gone
 
     async def _unused_longest(self, before: str) -> list[str]:
         """Some threads that were used before then, the one used longest ago first."""

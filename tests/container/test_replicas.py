@@ -286,7 +286,7 @@ def test_a_rolling_restart_loses_no_conversation_and_no_reply(site: Site, talker
         assert replica.state["ExitCode"] == 0
         for talker in talkers:
             talker.come_back()
-        # What was being written was finished. What was waiting there is kept, with a button that the others answer to.
+        # What it had taken was finished. What came too late is kept, with a button that the others answer to.
         assert site.finished()[n] > before
         for talker in talkers:
             if talker.answers()[-1].phase == "failed":

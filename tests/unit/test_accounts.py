@@ -30,7 +30,7 @@ from app.account_rules import check_password, identifier_of
 from app.asker import Asker, visitor_hash
 from app.engines.base import ModelInfo
 from app.errors import LANGUAGES
-from app.metrics import ReplyMetrics
+from app.metrics import Ended, ReplyMetrics
 from app.passwords import Passwords
 from app.request_log import row_of
 from app.sign_in import Origin, SignIn
@@ -42,7 +42,6 @@ from app.storage.texts import new_id
 from app.storage.threads import Threads
 from app.storage.visitors import Visitors
 from app.tries import Tries
-from app.turn import Ended
 
 GOOD = "green horse staple 7"
 OTHER = "blue horse staple 88"

@@ -150,6 +150,30 @@ async def test_who_was_served_long_ago_has_no_better_place_than_who_comes_for_th
     assert (queue.ahead(first), queue.ahead(second)) == (1, 2)
 
 
+async def test_a_second_request_does_not_wait_for_as_long_as_others_come() -> None:
+    queue = Queue(slots=1, max_waiting=20)
+    now, second = queue.join("ann"), queue.join("ann")
+    others = [queue.join(who) for who in ("bob", "carol")]
+    now.leave()
+    for who in ("bob", "carol"):  # each as soon as the one before is answered
+        others.append(queue.join(f"{who} again"))
+        others.pop(0).leave()
+    assert second.admitted
+
+
+async def test_who_changes_a_message_that_waits_loses_no_turns() -> None:
+    queue = Queue(slots=1, max_waiting=20, each=MANY)
+    now = queue.join("ann")
+    for _ in range(5):
+        queue.join("ann").leave()
+    changed, other = queue.join("ann"), queue.join("bob")
+    second = queue.join("bob")
+    now.leave()
+    other.leave()
+    assert changed.admitted
+    assert not second.admitted
+
+
 async def test_an_engine_that_tells_of_more_slots_has_them_filled() -> None:
     slots = 1
     queue = Queue(lambda: slots, max_waiting=20)

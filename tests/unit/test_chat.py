@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import pytest
 
 from app.chat import Chat
-from app.engines.base import ChatMessage, Delta, GenerationOptions, JsonFormat, Reading, ToolCall, ToolCalls
+from app.engines.base import (
+    ChatMessage,
+    CompletionRequest,
+    Delta,
+    Embeddings,
+    EngineEvent,
+    GenerationOptions,
+    JsonFormat,
+    Loading,
+    Reading,
+    ToolCall,
+    ToolCalls,
+)
 from app.engines.catalog import Catalog
 from app.errors import (
     Busy,
@@ -20,6 +33,7 @@ from app.errors import (
     MessageTooLarge,
     MessageTooLong,
     NoModel,
+    Stopping,
     StreamCut,
     Unsupported,
 )
@@ -267,6 +281,22 @@ async def test_who_comes_second_waits_and_is_told_so() -> None:
     assert waited.seconds_left == pytest.approx(200 / 17.8 + 5 / 55, rel=0.1)
 
 
+async def test_a_server_that_ends_keeps_its_promise_to_who_waits_and_promises_no_more() -> None:
+    engine = ScriptedEngine("first", "second")
+    engine.go_on.clear()
+    chat = chat_with(engine)
+    turns = [ask(chat, SessionHistory(name), "hi") for name in "ab"]
+    tasks = [asyncio.create_task(events_of(turn)) for turn in turns]
+    while not chat.queue_of(engine).waiting:
+        await asyncio.sleep(0)
+    chat.stopping = True
+    with pytest.raises(Stopping):
+        await events_of(ask(chat, SessionHistory("c"), "hi"))
+    engine.go_on.set()
+    await asyncio.gather(*tasks)
+    assert [turn.text for turn in turns] == ["first", "second"]
+
+
 async def test_who_finds_the_queue_full_is_refused_at_once() -> None:
     engine = ScriptedEngine("first")
     engine.go_on.clear()
@@ -297,6 +327,14 @@ async def test_the_fallback_does_not_answer_in_the_middle_of_a_reply() -> None:
     spare = ScriptedEngine(name="vllm", models=["spare"])
     with pytest.raises(EngineFailed):
         await events_of(ask(chat_with(broken, spare, fallback_model="vllm/spare"), SessionHistory("c"), "hi"))
+    assert spare.requests == []
+
+
+async def test_a_fallback_that_cannot_do_what_is_asked_leaves_the_failure_as_it_is() -> None:
+    broken, spare = ScriptedEngine(UNREACHABLE), ScriptedEngine(name="vllm", models=["spare"])
+    broken.features = frozenset({"seed"})
+    with pytest.raises(EngineUnreachable):
+        await events_of(ask(chat_with(broken, spare, fallback_model="vllm/spare"), SessionHistory("c"), "hi", seed=1))
     assert spare.requests == []
 
 
@@ -443,3 +481,86 @@ async def test_texts_are_embedded_in_a_slot_of_the_engine() -> None:
     model, found = await chat.embed("gemma2:2b", ["a b", "c"])
     assert (model.name, found.vectors, found.prompt_tokens) == ("gemma2:2b", ((2.0, 3.0), (1.0, 1.0)), 3)
     assert chat.queue_of(engine).serving == 0
+
+
+class Embedder(ScriptedEngine):
+    """Has one model in memory, and takes as many seconds as there are texts."""
+
+    now = 0.0
+
+    async def embed(self, model: str, texts: Sequence[str], context_length: int) -> Embeddings:
+        await self.go_on.wait()
+        self.in_memory = {model}
+        self.now += len(texts)
+        return Embeddings(((1.0,),) * len(texts), 100 * len(texts))
+
+
+@pytest.fixture
+def embedder() -> Embedder:
+    engine = Embedder("hello", models=["gemma2:2b", "nomic"])
+    engine.only_embed, engine.in_memory = {"nomic"}, {"gemma2:2b"}
+    return engine
+
+
+async def test_who_waits_behind_vectors_is_told_how_long_by_what_they_took_before(embedder: Embedder) -> None:
+    chat = chat_with(embedder, clock=lambda: embedder.now)
+    told = []
+    for _ in range(3):
+        embedder.go_on.clear()
+        embedding = asyncio.create_task(chat.embed("nomic", ["x" * 350] * 2))
+        while not chat.serving:
+            await asyncio.sleep(0)
+        ticket = chat.queue_of(embedder).join()
+        told.append(chat.queue_of(embedder).place(ticket).seconds_left)
+        ticket.leave()
+        embedder.go_on.set()
+        await embedding
+    # The first time the model was loaded too, which says nothing of the second.
+    assert told == [None, None, pytest.approx(2.0)]
+
+
+async def test_a_model_that_embeds_may_take_the_memory_of_what_was_held(embedder: Embedder) -> None:
+    chat = chat_with(embedder)
+    await events_of(ask(chat, SessionHistory("c"), "one two three"))
+    await chat.embed("nomic", ["text"])
+    await chat.catalog.find("gemma2:2b")
+    assert chat.warmth_of(embedder).held("ollama/gemma2:2b", "c") is None
+
+
+async def test_a_model_in_memory_beside_the_one_that_embeds_holds_what_it_held(embedder: Embedder) -> None:
+    chat = chat_with(embedder)
+    await events_of(ask(chat, SessionHistory("c"), "one two three"))
+    for _ in range(2):
+        await chat.embed("nomic", ["text"])
+        embedder.in_memory = {"gemma2:2b", "nomic"}
+    assert chat.warmth_of(embedder).held("ollama/gemma2:2b", "c") is not None
+
+
+async def test_what_an_engine_has_unloaded_is_not_held_any_more() -> None:
+    engine = ScriptedEngine("hello")
+    engine.in_memory = {"gemma2:2b"}
+    chat = chat_with(engine)
+    await events_of(ask(chat, SessionHistory("c"), "one two three"))
+    await chat.catalog.everything(fresh=True)
+    assert chat.warmth_of(engine).held("ollama/gemma2:2b", "c") is not None
+    engine.in_memory = set()
+    await chat.catalog.everything(fresh=True)
+    assert chat.warmth_of(engine).held("ollama/gemma2:2b", "c") is None
+
+
+async def test_where_the_model_has_to_be_loaded_all_of_a_prompt_was_read() -> None:
+    class Unloaded(ScriptedEngine):
+        async def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
+            if self.in_memory == set():
+                yield Loading()
+            async with aclosing(super().complete(request)) as events:
+                async for event in events:
+                    yield event
+
+    engine, history = Unloaded("hello", "again"), SessionHistory("c")
+    chat = chat_with(engine)
+    await events_of(ask(chat, history, "word " * 300))
+    assert chat.speeds.of("ollama/gemma2:2b").prompt == pytest.approx(100)
+    engine.in_memory = set()
+    await events_of(ask(chat, history, "word " * 300))
+    assert chat.speeds.as_dict()["ollama/gemma2:2b"]["prompt"] == pytest.approx([100, 100])

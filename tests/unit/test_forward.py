@@ -28,9 +28,9 @@ from app.errors import (
     Unsupported,
 )
 from app.forward import forward_many
+from app.metrics import Ended
 from app.prompting import ReplyOptions
 from app.settings import GUIDE_DIR
-from app.turn import Ended
 from tests.fakes.engine import ScriptedEngine
 
 BROKEN: Final = EngineFailed(engine="Ollama", detail="broken on purpose")
@@ -115,10 +115,14 @@ async def test_what_nobody_has_foreseen_ends_no_other_prompt(
 
 async def test_each_prompt_is_sent_alone_as_it_stands() -> None:
     engine = raw_engine()
-    await forward_many(chat_with(engine), ["one", "other"], OPTIONS, ASKER)
+    chat = chat_with(engine)
+    await forward_many(chat, ["one", "other"], OPTIONS, ASKER)
     assert [[message.content for message in sent.messages] for sent in engine.requests] == [["one"], ["other"]]
     assert all(sent.raw for sent in engine.requests)
-    assert len({sent.conversation for sent in engine.requests}) == 2
+    # They do not come back: no slot and no cache is kept for them.
+    assert {sent.conversation for sent in engine.requests} == {None}
+    assert {sent.held_tokens for sent in engine.requests} == {0}
+    assert chat.warmth_of(engine).tokens("ollama/gemma2:2b") == 0
 
 
 @pytest.mark.parametrize("slots", [1, 2])
@@ -177,6 +181,7 @@ async def test_others_have_their_turn_between_two_batches(together: TogetherEngi
     task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
     await together.working.wait()
     other = chat.queue_of(together).join()
+    assert (chat.queue_of(together).place(other).seconds_left or 0) > 1
     together.go_on.set()
     async for _ in other.wait():
         pass
@@ -186,7 +191,7 @@ async def test_others_have_their_turn_between_two_batches(together: TogetherEngi
     assert len(together.batches) == 2
 
 
-async def test_a_server_that_stops_says_so_to_those_that_wait(together: TogetherEngine) -> None:
+async def test_a_server_that_stops_begins_no_other_batch(together: TogetherEngine) -> None:
     chat = chat_with(together)
     together.go_on.clear()
     task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
@@ -195,6 +200,17 @@ async def test_a_server_that_stops_says_so_to_those_that_wait(together: Together
     together.go_on.set()
     results = await task
     assert [type(result.error) for result in results] == [type(None)] * 3 + [Stopping] * 3
+
+
+async def test_a_server_that_stops_works_on_a_batch_that_has_a_place_in_the_queue(together: TogetherEngine) -> None:
+    chat = chat_with(together)
+    ticket = chat.queue_of(together).join()
+    task = asyncio.create_task(forward_many(chat, list("abcdef"), OPTIONS, ASKER))
+    while not chat.queue_of(together).waiting:
+        await asyncio.sleep(0)
+    chat.stopping = True
+    ticket.leave()
+    assert [type(result.error) for result in await task] == [type(None)] * 3 + [Stopping] * 3
 
 
 async def test_each_prompt_is_told_of_in_the_end(together: TogetherEngine) -> None:

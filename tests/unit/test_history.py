@@ -90,3 +90,33 @@ def test_a_prompt_depends_on_the_stored_conversation_alone() -> None:
         history.ask(StoredMessage("new", "and?"))
     assert live.prompt("", "m", BUDGET, words).messages == again.prompt("", "m", BUDGET, words).messages
     assert live.prompt("", "m", BUDGET, words).window.first > 0
+
+
+def test_a_look_ahead_changes_nothing_for_an_answer_that_is_gone_on_with() -> None:
+    prompts = []
+    for looks in (False, True):
+        history = conversation(3)
+        if looks:
+            with history.next_question():
+                history.scale("m", words)
+                history.prompt("", "m", BUDGET, words)
+        assert history.last is not None
+        history.scale("m", words)
+        prompts.append(history.prompt("", "m", BUDGET, words, begun=history.last.answer))
+    assert prompts[0] == prompts[1]
+
+
+def test_an_answer_that_comes_after_the_next_question_is_counted() -> None:
+    prompts = []
+    for late in (False, True):
+        history = conversation(2)
+        history.ask(StoredMessage("q2", "question 2"))
+        if late:
+            with history.next_question():
+                history.scale("m", words)
+                history.prompt("", "m", BUDGET, words)
+        history.answer("q2", StoredMessage("a2", "word " * 50, {"m": 60}, "assistant"))
+        history.ask(StoredMessage("q3", "and now?"))
+        history.scale("m", words)
+        prompts.append(history.prompt("", "m", BUDGET, words))
+    assert prompts[0] == prompts[1]

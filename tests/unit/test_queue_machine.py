@@ -82,13 +82,16 @@ class QueueMachine(RuleBasedStateMachine):
 
     def watched(self, action: Callable[[], object]) -> None:
         """Do what may admit somebody, and note who was overtaken by that."""
-        before = [person for person in self.people if not person.ticket.admitted]
+        before = [(ticket, ticket.round) for ticket in self.queue._waiting]
+        waiting = {person.ticket: person for person in self.people}
         action()
-        for person in before:
-            if person.ticket.admitted:
-                for other in before:
-                    passed = other.number < person.number and other.ticket.round == person.ticket.round
-                    other.overtaken += passed and other in self.people and not other.ticket.admitted
+        for place, (ticket, turn) in enumerate(before):
+            # Who came a round sooner has overtaken nobody.
+            if ticket.admitted and ticket.round == turn and ticket in waiting:
+                for other, others_turn in before[:place]:
+                    passed = others_turn == other.round == turn and other in self.queue._waiting
+                    if passed and other in waiting:
+                        waiting[other].overtaken += 1
 
     @rule(
         people=st.lists(st.tuples(st.sampled_from(WHO), st.booleans()), min_size=1, max_size=6), steps=st.integers(0, 3)

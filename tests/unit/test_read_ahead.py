@@ -18,6 +18,7 @@ from app.errors import EngineError
 from app.history import SessionHistory, StoredMessage, Turn
 from app.machine import MIB
 from app.prompting import ReplyOptions
+from app.reading import Reading
 from app.sizing import KV_BYTES
 from tests.fakes.engine import ScriptedEngine
 from tests.fakes.models import FakeModel
@@ -316,6 +317,40 @@ async def test_it_ends_when_it_is_no_more_of_use(chat: Chat, ollama: FakeOllama,
     assert not chat.ahead._wishes
 
 
+async def test_a_page_that_is_gone_before_it_is_known_what_to_read_has_nothing_read(
+    chat: Chat, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, planned, planning = asyncio.Event(), Reading.planned, asyncio.Event()
+
+    async def slow(*arguments: Any) -> Reading | None:
+        planning.set()
+        await go_on.wait()
+        return await planned(*arguments)
+
+    monkeypatch.setattr(Reading, "planned", slow)
+    requests = len(ollama.requests)
+    chat.ahead.want("page", conversation("old", 1000), OPTIONS)
+    await planning.wait()
+    chat.ahead.forget("page")
+    go_on.set()
+    await done(chat)
+    assert len(ollama.requests) == requests
+
+
+async def test_given_up_twice_at_once_it_still_closes_its_connection(chat: Chat, ollama: FakeOllama) -> None:
+    ollama.speedup = 100
+    chat.ahead.want("page", conversation("old", 2000), OPTIONS)
+    await begun(ollama, len(ollama.requests) + 2)
+    task = chat.ahead._task
+    assert task is not None
+    for _ in range(3):
+        chat.ahead.yield_to("ollama")
+    assert task.cancelling() == 1
+    await chat.ahead.cleared("ollama")
+    assert task.cancelled()
+    await ollama.idle.wait()
+
+
 async def test_a_storm_of_opened_conversations_leaves_the_last_one_of_each_page(make: Make, ollama: FakeOllama) -> None:
     chat = make()
     await ask(chat, SessionHistory("first"), "!words 1")
@@ -372,6 +407,25 @@ async def test_one_that_was_not_used_for_long_may_go(make: Make, ollama: FakeOll
     now += 601
     chat.ahead.want("page", conversation("old", 500), OPTIONS)
     await done(chat)
+    assert len(ollama.requests) > requests
+
+
+async def test_what_found_no_room_is_read_as_soon_as_there_is_some(
+    make: Make, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.read_ahead._LOOK_AGAIN", 0.01)
+    now = 1000.0
+    chat = make(room=600)
+    chat.clock = lambda: now
+    await ask(chat, conversation("used", 400, "u"), "!words 2")
+    requests = len(ollama.requests)
+    chat.ahead.want("page", conversation("old", 500), OPTIONS)
+    await done(chat)
+    assert len(ollama.requests) == requests
+    now += 601
+    async with asyncio.timeout(10):
+        while chat.ahead._wishes:
+            await asyncio.sleep(0.001)
     assert len(ollama.requests) > requests
 
 
@@ -490,7 +544,7 @@ async def test_an_engine_that_dies_is_told_once_and_the_chat_goes_on(
     for n in range(3):
         chat.ahead.want(n, conversation(f"old {n}", 500), OPTIONS)
         await done(chat)
-    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    assert len([record for record in caplog.records if record.name == "app.read_ahead"]) == 1
     await ollama.come_back()
     assert await ask(chat, SessionHistory("other"), "!words 2")
 

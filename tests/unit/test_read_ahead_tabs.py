@@ -75,7 +75,7 @@ def test_another_system_prompt_has_the_conversation_read_anew(ollama: Program, s
     tab.leave()
 
 
-@pytest.mark.parametrize("how", ["left", "left for good", "deleted"])
+@pytest.mark.parametrize("how", ["left", "left for good", "deleted", "all deleted"])
 def test_it_ends_when_the_page_or_the_conversation_is_gone(
     ollama: Program, site: Program, ann: Visitor, how: str
 ) -> None:
@@ -84,6 +84,8 @@ def test_it_ends_when_the_page_or_the_conversation_is_gone(
     if how == "deleted":
         (thread,) = ann.http.post("/project/threads", json={"pagination": {"first": 5}, "filter": {}}).json()["data"]
         assert ann.http.request("DELETE", "/project/thread", json={"threadId": thread["id"]}).status_code == 200
+    elif how == "all deleted":
+        ann.http.delete("/api/me/data").raise_for_status()
     else:
         tab.leave(for_good=how == "left for good")
     wait_for(lambda: site.text().count("given up") > before)

@@ -67,9 +67,11 @@ async def count(database: Database, table: Any) -> int:
 async def test_what_was_unused_for_so_many_days_goes(database: Database, ann: Visitor) -> None:
     await talk(database, ann, "old", ago(days=31))
     await talk(database, ann, "new", ago(days=29))
-    pruned = await keeper(database, days=30).prune()
+    told: list[str] = []
+    pruned = await keeper(database, days=30, on_deleted=told.append).prune()
     assert str(pruned) == "1 conversations unused"
     assert await talks(database, ann) == ["new"]
+    assert told == ["old"]
 
 
 async def test_by_itself_nothing_goes(database: Database, ann: Visitor) -> None:

@@ -148,6 +148,9 @@ async def test_a_folder_that_takes_no_file_is_told_of_once(tmp_path: Path, caplo
         book.observe(MODEL, usage(1000, 10.0))
         await kept.write()
     assert len(caplog.records) == 1
+    (tmp_path / "gone").mkdir()
+    await kept.write()
+    assert names(tmp_path / "gone") == ["speeds.json"]
 
 
 async def test_a_file_that_is_broken_is_written_anew(tmp_path: Path) -> None:

@@ -80,3 +80,10 @@ def test_what_is_in_use_is_what_others_have_used_lately_and_not_lost() -> None:
 def test_those_in_other_slots_need_no_room() -> None:
     found = warmth(("a", 700), ("b", 800), ("c", 900), room=2000, slots=2)
     assert found.in_use(MODEL, "new", 1000) == 700 + 800
+
+
+def test_not_every_conversation_of_a_server_s_life_is_remembered() -> None:
+    found = warmth(*((f"c{n}", 10) for n in range(3000)), room=None)
+    assert found.tokens(MODEL) == 10_000
+    assert found.held(MODEL, "c2999") == Held(10, 0)
+    assert found.in_use(MODEL, "new", 1000) == 10_000
