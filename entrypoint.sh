@@ -74,7 +74,8 @@ ollama_environment() {
     local slots=${SLOTS:-0} plan
     [ "$slots" != 0 ] || slots=${OLLAMA_NUM_PARALLEL:-1}
     plan=$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" \
-        --slots "$slots" --num-ctx "${NUM_CTX:-0}") || die "NUM_CTX and SLOTS take whole numbers, see the line above"
+        --slots "$slots" --num-ctx "${NUM_CTX:-0}" ${LLAMA_ARG_CACHE_RAM:+"--cache-ram=$LLAMA_ARG_CACHE_RAM"}) ||
+        die "NUM_CTX, SLOTS and LLAMA_ARG_CACHE_RAM take whole numbers, see the line above"
     eval "$plan"
     export OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-$slots} OLLAMA_WAIT
     export LLAMA_ARG_CACHE_REUSE=${LLAMA_ARG_CACHE_REUSE:-32} LLAMA_ARG_SWA_FULL=${LLAMA_ARG_SWA_FULL:-1}
