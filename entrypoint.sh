@@ -53,10 +53,9 @@ home() { # Ollama and others keep a key and caches there
 # --- Ollama ----------------------------------------------------------------------------------------------------------
 
 runs_its_own_ollama() {
-    case ${OLLAMA_HOST:-} in
-        "" | *localhost* | *127.0.0.1* | *0.0.0.0* | *::1* | "[::]"*) ;;
-        *) say "Ollama is at $OLLAMA_HOST, none is started here" && return 1 ;;
-    esac
+    local host=${OLLAMA_HOST:-}
+    local here='^(https?://)?(localhost(\.localdomain)?|127\.[0-9.]+|0\.0\.0\.0|\[::1?\])?(:[0-9]+)?/?$'
+    [[ ${host,,} =~ $here ]] || { say "Ollama is at $host, none is started here" && return 1; }
     command -v ollama >/dev/null || { say "there is no ollama here, none is started" && return 1; }
     local port=${OLLAMA_PORT:-11434}
     if [[ ${OLLAMA_HOST:-} =~ :([0-9]+)/?$ ]]; then port=${BASH_REMATCH[1]}; fi
