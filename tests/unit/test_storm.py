@@ -96,7 +96,7 @@ async def test_ollama_is_idle_after_a_storm() -> None:
         fake.unload()
         async with nothing_left(chat, fake.idle.wait):
             for part in range(4):
-                await storm(chat, "gemma2:2b", 60, seed=1000 + 60 * part)
+                await storm(chat, "gemma2:2b", 40, seed=1000 + 40 * part)
                 fake.unload()
         assert fake.cancelled > 50
         await engine.close()
@@ -184,10 +184,10 @@ def test_a_server_has_no_slot_no_task_and_no_memory_less_after_a_storm(tmp_path:
         ) as site,
     ):
         gust = Storm(site, ollama)
-        kinds = gust.blow(150, seed=1)
+        kinds = gust.blow(100, seed=1)
         gust.seconds_to_idle()
         before = gust.rest()
-        kinds += gust.blow(150, seed=2)
+        kinds += gust.blow(100, seed=2)
         assert gust.seconds_to_idle() < 2
         after = gust.rest(before.tasks)
         assert after.tasks - before.tasks == Counter()
