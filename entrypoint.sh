@@ -53,10 +53,9 @@ home() { # Ollama and others keep a key and caches there
 # --- Ollama ----------------------------------------------------------------------------------------------------------
 
 runs_its_own_ollama() {
-    case ${OLLAMA_HOST:-} in
-        "" | *localhost* | *127.0.0.1* | *0.0.0.0* | *::1* | "[::]"*) ;;
-        *) say "Ollama is at $OLLAMA_HOST, none is started here" && return 1 ;;
-    esac
+    local host=${OLLAMA_HOST:-}
+    local here='^(https?://)?(localhost(\.localdomain)?|127\.[0-9.]+|0\.0\.0\.0|\[::1?\])?(:[0-9]+)?/?$'
+    [[ ${host,,} =~ $here ]] || { say "Ollama is at $host, none is started here" && return 1; }
     command -v ollama >/dev/null || { say "there is no ollama here, none is started" && return 1; }
     local port=${OLLAMA_PORT:-11434}
     if [[ ${OLLAMA_HOST:-} =~ :([0-9]+)/?$ ]]; then port=${BASH_REMATCH[1]}; fi
@@ -74,7 +73,8 @@ ollama_environment() {
     local slots=${SLOTS:-0} plan
     [ "$slots" != 0 ] || slots=${OLLAMA_NUM_PARALLEL:-1}
     plan=$("$python" -m app.sizing --store "${OLLAMA_MODELS:-$HOME/.ollama/models}" \
-        --slots "$slots" --num-ctx "${NUM_CTX:-0}") || die "NUM_CTX and SLOTS take whole numbers, see the line above"
+        --slots "$slots" --num-ctx "${NUM_CTX:-0}" ${LLAMA_ARG_CACHE_RAM:+"--cache-ram=$LLAMA_ARG_CACHE_RAM"}) ||
+        die "NUM_CTX, SLOTS and LLAMA_ARG_CACHE_RAM take whole numbers, see the line above"
     eval "$plan"
     export OLLAMA_NUM_PARALLEL=${OLLAMA_NUM_PARALLEL:-$slots} OLLAMA_WAIT
     export LLAMA_ARG_CACHE_REUSE=${LLAMA_ARG_CACHE_REUSE:-32} LLAMA_ARG_SWA_FULL=${LLAMA_ARG_SWA_FULL:-1}

@@ -143,7 +143,7 @@ async def measure(settings: Settings, name: str, seconds: float) -> Result:
     urls = {"ollama": settings.ollama_host, "vllm": settings.vllm_url}
     machine = machine_or_none() if is_here(urls.get(model.engine, "http://localhost")) else None
     found = trial.measured
-    sizes = expected(found.generation_speed, model.size, machine, settings.num_ctx, settings.slots or 1)
+    sizes = expected(found.generation_speed, model.size, machine, settings.num_ctx, settings.ollama_slots)
     return Result(model.id, model.size, found, whole, health.process.replies if health else None, machine, sizes)
 
 

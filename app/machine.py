@@ -47,8 +47,8 @@ def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machi
         return Machine(whole - SYSTEM, cores)
     memory = _memory_of_machine(root) - SYSTEM
     cores = float(processors or len(os.sched_getaffinity(0)))
-    for group in control_groups(root):
-        limit = memory_limit(group)
+    for group in _control_groups(root):
+        limit = _memory_limit(group)
         if limit:
             memory = min(memory, limit)
         quota = _quota(group)
@@ -60,8 +60,7 @@ def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machi
 def memory_in_use(root: Path = Path("/")) -> dict[str, InUse]:
     """What is taken of the `machine`'s memory and, where it is limited, of this `container`'s.
 
-    A container's is counted as Kubernetes does: all but the pages of files that nobody has touched for a while. Where
-    the kernel does not tell, as on macOS, there is none.
+    Where the kernel does not tell, as on macOS, there is none.
 
     Args:
         root: of the file system; another one in tests.
@@ -72,11 +71,23 @@ def memory_in_use(root: Path = Path("/")) -> dict[str, InUse]:
         found["machine"] = InUse(total - available, total)
     except (OSError, RuntimeError):
         return {}
-    limited = ((group, memory_limit(group)) for group in control_groups(root))
-    limits = [InUse(used, limit) for group, limit in limited if limit and (used := working_set(group))]
-    if limits:
-        found["container"] = max(limits, key=lambda group: group.used / group.size)
+    if container := container_in_use(root):
+        found["container"] = container
     return found
+
+
+def container_in_use(root: Path = Path("/")) -> InUse | None:
+    """What is taken of the memory that this container may use; of groups within one another, the fullest's. None: there
+    is no limit.
+
+    It is counted as Kubernetes does: all but the pages of files that nobody has touched for a while.
+
+    Args:
+        root: of the file system; another one in tests.
+    """
+    limited = ((group, _memory_limit(group)) for group in _control_groups(root))
+    limits = [InUse(used, limit) for group, limit in limited if limit and (used := _working_set(group))]
+    return max(limits, key=lambda group: group.used / group.size, default=None)
 
 
 def _memory_of_machine(root: Path) -> int:
@@ -90,7 +101,7 @@ def _meminfo(root: Path, name: str) -> int:
     raise RuntimeError(f"/proc/meminfo has no {name}")
 
 
-def control_groups(root: Path) -> Iterator[Path]:
+def _control_groups(root: Path) -> Iterator[Path]:
     """Where the limits of this process's control groups stand, its own and those above it.
 
     Within a container the path in /proc/self/cgroup is often that of the host; then the mounted folder is its own.
@@ -106,12 +117,12 @@ def control_groups(root: Path) -> Iterator[Path]:
             yield from (folder for folder in (own, *own.parents) if folder == top or top in folder.parents)
 
 
-def memory_limit(group: Path) -> int | None:
+def _memory_limit(group: Path) -> int | None:
     """What a group may use, in bytes; None: as much as there is."""
     return _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
 
 
-def working_set(group: Path) -> int:
+def _working_set(group: Path) -> int:
     """What a group uses, in bytes, as Kubernetes counts it: all but the files' pages that nobody has used lately, which
     the kernel gives up before anything else."""
     used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0

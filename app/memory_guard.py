@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from app.machine import MIB, control_groups, memory_limit, working_set
+from app.machine import MIB, container_in_use
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,14 @@ class MemoryGuard:
     def __init__(self, share: float, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         self._share = share
         self._clock = clock
-        self._groups = [group for group in control_groups(root) if memory_limit(group)] if share else []
+        self._root = root
+        self._limited = bool(share) and container_in_use(root) is not None
         self._looked_at: float | None = None
         self._short = False
 
     def short(self) -> bool:
         """Whether new replies should be refused."""
-        if not self._groups:
+        if not self._limited:
             return False
         now = self._clock()
         if self._looked_at is None or now - self._looked_at >= _EVERY:
@@ -43,18 +44,14 @@ class MemoryGuard:
         return self._short
 
     def _look(self) -> None:
-        was, self._short = self._short, False
-        for group in self._groups:
-            limit, used = memory_limit(group), working_set(group)
-            if limit and used > self._share * limit:
-                self._short = True
-                if not was:
-                    log.warning(
-                        "HEALTH %d of %d MiB of memory are in use: new replies are refused (MEMORY_GUARD). A smaller "
-                        "NUM_CTX, LLAMA_ARG_CACHE_RAM or model leaves more",
-                        used // MIB,
-                        limit // MIB,
-                    )
-                return
-        if was:
+        found = container_in_use(self._root)
+        was, self._short = self._short, found is not None and found.used > self._share * found.size
+        if found is not None and self._short and not was:
+            log.warning(
+                "HEALTH %d of %d MiB of memory are in use: new replies are refused (MEMORY_GUARD). A smaller "
+                "NUM_CTX, LLAMA_ARG_CACHE_RAM or model leaves more",
+                found.used // MIB,
+                found.size // MIB,
+            )
+        if was and not self._short:
             log.info("HEALTH there is memory again: new replies are taken")

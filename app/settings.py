@@ -67,12 +67,13 @@ def web_url(value: object) -> object:
 
 
 def on_this_machine(url: str) -> bool:
-    """Whether a server's address is one of loopback."""
-    host = urlsplit(url).hostname or ""
+    """Whether a server's address is one of loopback; that of all addresses, to which one listens, leads there too."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return host in ("localhost", "localhost.localdomain") or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def proxies(value: object) -> object:
@@ -584,6 +585,11 @@ class Settings(BaseSettings):
     def uses_database(self) -> bool:
         """Whether anything is kept at all; else DATA_DIR is not needed."""
         return self.history or self.login
+
+    @property
+    def ollama_slots(self) -> int:
+        """Replies that Ollama works on at once."""
+        return self.slots or self.ollama_num_parallel or 1
 
     @property
     def ahead_on(self) -> frozenset[str]:

@@ -74,13 +74,21 @@ def model_bytes(file: int, kv: int, context: int, slots: int = 1) -> int:
     return file + BUFFER_BYTES + kv * context * slots
 
 
-def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: int = 1, context: int = 0) -> Plan:
+def plan(
+    machine: Machine,
+    file: int = FILE_BYTES,
+    kv: int = KV_BYTES,
+    slots: int = 1,
+    context: int = 0,
+    decided: int | None = None,
+) -> Plan:
     """The longest context that leaves room for a useful prompt cache; a short one needs none; the shortest always.
 
     Args:
         machine: what there is.
         file, kv, slots: as in `model_bytes`.
         context: num_ctx where somebody has decided on it; 0: to be found.
+        decided: the prompt cache in MiB where somebody has decided on it; less than none: without bound.
     """
     usable = max(machine.memory - RESERVED, 0)
 
@@ -97,21 +105,23 @@ def plan(machine: Machine, file: int = FILE_BYTES, kv: int = KV_BYTES, slots: in
     context = context or next(filter(fits, CONTEXTS), CONTEXTS[-1])
     left = cache(context) // MIB
     cached = min(left, _CACHE_MOST) if left >= _CACHE_LEAST else 0
-    return Plan(
-        num_thread=max(int(machine.cores), 1), num_ctx=context, cache_ram=cached, model_memory=usable // MIB - cached
-    )
+    if decided is not None:
+        cached = decided
+    room = max(usable // MIB - max(cached, 0), 0)
+    return Plan(num_thread=max(int(machine.cores), 1), num_ctx=context, cache_ram=cached, model_memory=room)
 
 
 def leaves_room(machine: Machine, found: Plan, file: int = FILE_BYTES, slots: int = 1) -> bool:
     """Whether a plan with a full cache stays well below where MEMORY_GUARD refuses. A model that fills a small machine
-    by itself does not: there the guard would refuse everything, so it is off.
+    by itself does not, nor does a cache that somebody has chosen too large, which never becomes smaller again: there
+    the guard would refuse everything, so it is off.
 
     Args:
         machine, file, slots: as in `plan`.
         found: the plan.
     """
     model = model_bytes(file, KV_BYTES, found.num_ctx, slots)
-    return RESERVED + model + found.cache_ram * MIB <= _FULL * machine.memory
+    return found.cache_ram >= 0 and RESERVED + model + found.cache_ram * MIB <= _FULL * machine.memory
 
 
 def file_sizes(store: Path) -> list[int]:
@@ -139,17 +149,20 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(), help="Ollama's folder of models")
     parser.add_argument("--slots", type=int, default=1, help="replies that Ollama works on at once")
     parser.add_argument("--num-ctx", type=int, default=0, help="context length where it is given; 0: to be found")
+    parser.add_argument("--cache-ram", type=int, help="prompt cache in MiB where it is given")
     arguments = parser.parse_args()
     machine = this_machine()
+    # Ollama takes 0 for its own choice, which is one.
+    slots = max(arguments.slots, 1)
     size = largest_fitting(file_sizes(arguments.store), machine)
-    found = plan(machine, size, slots=arguments.slots, context=arguments.num_ctx)
+    found = plan(machine, size, slots=slots, context=arguments.num_ctx, decided=arguments.cache_ram)
     values = {
         "NUM_THREAD": found.num_thread,
         "NUM_CTX": found.num_ctx,
         "MODEL_MEMORY": found.model_memory,
         "LLAMA_ARG_CACHE_RAM": found.cache_ram,
     }
-    if not leaves_room(machine, found, size, arguments.slots):
+    if not leaves_room(machine, found, size, slots):
         values["MEMORY_GUARD"] = 0
     for name, value in values.items():
         print(f': "${{{name}:={value}}}"; export {name}')

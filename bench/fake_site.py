@@ -20,13 +20,16 @@ from app.engines.base import GenerationOptions
 from app.engines.catalog import Catalog
 from app.engines.ollama import OllamaEngine
 from app.history import SessionHistory, StoredMessage
+from app.machine import MIB, Machine
 from app.prompting import ReplyOptions
+from app.sizing import plan
 from tests.fakes.ollama import FakeOllama
 
 MODEL: Final = "ollama/gemma2:2b"
 _OPTIONS: Final = ReplyOptions(MODEL, generation=GenerationOptions(max_tokens=1024))
 CONTEXT: Final = 4096
-_CACHE_MIB: Final = 1391  # as in a container with 4 GB
+# In a container with 4 GB.
+_CACHE_MIB: Final = plan(Machine(4096 * MIB, 2)).cache_ram
 _REUSE: Final = 32
 QUESTION, ANSWER = 40, 110  # words
 numbers = itertools.count(10_000)

@@ -105,6 +105,53 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return kept | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "MEMORY_GUARD": "0"} | variables
 
 
+_HURRIED: Final = """
+import importlib.util
+import sys
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name != NAME:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            exec(LINE, {"module": module})
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def hurried(folder: Path, name: str, line: str) -> dict[str, str]:
+    """Variables with which a server runs a line as soon as a module is loaded, `module` in it: for times that are no
+    settings, and longer than a test should wait.
+
+    Args:
+        folder: for what makes Python do that.
+        name: of the module.
+        line: what it runs.
+    """
+    words = _HURRIED.replace("NAME", repr(name)).replace("LINE", repr(line))
+    (folder / "sitecustomize.py").write_text(words, encoding="ascii")
+    return {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+
+
+def quick_pings(folder: Path, interval: float, timeout: float = 20.0) -> dict[str, str]:
+    """Variables with which a server asks its pages for a sign of life every `interval` seconds, and gives them
+    `timeout` to answer; engine.io's own numbers are 25 and 20."""
+    given = "module.BaseServer.__init__.__defaults__"
+    line = f"{given} = ({given}[0], {interval}, {timeout}, *{given}[3:])"
+    return hurried(folder, "engineio.base_server", line)
+
+
 def _start(
     command: list[str], url: str, path: str, folder: Path, environment: Mapping[str, str], user: Sequence[str] = ()
 ) -> Program:

@@ -79,7 +79,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         load_timeout=settings.load_timeout,
         models_timeout=settings.models_timeout,
         speeds=speeds,
-        slots=settings.slots or settings.ollama_num_parallel or 1,
+        slots=settings.ollama_slots,
         memory=settings.model_memory,
         cache_mib=settings.llama_arg_cache_ram,
         moves_cache=settings.llama_arg_cache_reuse > 0,

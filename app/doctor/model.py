@@ -54,7 +54,7 @@ def _memory(patient: Patient, machine: Machine, chosen: ModelInfo, takes: int, c
     told = f"{chosen.name} with {context:,} tokens takes {takes // MIB:,} MiB of {room:,}"
     if takes <= room * MIB:
         return Finding(name, "ok", told)
-    fitting = plan(machine, chosen.size or 0, slots=settings.slots or 1).num_ctx
+    fitting = plan(machine, chosen.size or 0, slots=settings.ollama_slots).num_ctx
     if fitting < context and fitting > CONTEXTS[-1]:
         return Finding(name, "problem", told, f"a shorter context: NUM_CTX={fitting}")
     return Finding(name, "problem", told, "a smaller model, such as MODELS=llama3.2:1b, or more memory")
@@ -65,7 +65,7 @@ def _cache(patient: Patient, machine: Machine, chosen: ModelInfo, takes: int, co
     cache = settings.llama_arg_cache_ram
     left = max(machine.memory - RESERVED - takes, 0) // MIB
     if cache < 0 or cache > left:
-        fitting = plan(machine, chosen.size or 0, slots=settings.slots or 1, context=context).cache_ram
+        fitting = plan(machine, chosen.size or 0, slots=settings.ollama_slots, context=context).cache_ram
         most = "without bound" if cache < 0 else f"to {cache:,} MiB"
         told = f"Ollama's prompt cache may grow {most}, {left:,} MiB are left for it"
         return Finding(name, "warning", told, f"start Ollama and this server with LLAMA_ARG_CACHE_RAM={fitting}")

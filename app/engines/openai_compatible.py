@@ -38,6 +38,8 @@ from app.errors import EngineFailed, EngineSilent, EngineUnreachable, PromptTooL
 _READING_PATIENCE: Final = 3.0
 # Between two questions whether a server has loaded its model; it does not announce that.
 _LOADING_PAUSE: Final = 0.5
+# What is only good to know before a reply must not keep it waiting. In seconds.
+_ASIDE_SECONDS: Final = 1.0
 # Texts embedded by one request: its answer comes at once for all, so that only few count as one silence.
 _EMBEDDED_AT_ONCE: Final = 16
 
@@ -172,7 +174,9 @@ class OpenAICompatibleEngine:
                 loading = time.monotonic() - began
             try:
                 slots = self.slots if self._known.tells_progress and not self._known.loads_on_demand else 1
-                with self._slots.taken(request.conversation, slots) as slot:
+                asks = slots > 1 and request.conversation is not None
+                working = await self._http.slots_at_work(_ASIDE_SECONDS) if asks else ()
+                with self._slots.taken(request.conversation, slots, working) as slot:
                     async with aclosing(self._attempt(request, loading, slot)) as events:
                         async for event in events:
                             yield event

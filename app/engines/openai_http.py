@@ -72,6 +72,15 @@ class OpenAIHttp:
             return found
         return self._refusal(response.status_code, response.text)
 
+    async def slots_at_work(self, limit: float) -> frozenset[int]:
+        """llama.cpp's slots that work now, for whomever; none where it does not tell within `limit` seconds."""
+        try:
+            async with asyncio.timeout(limit):
+                found = (await self._client.get(f"{self.url}/slots")).json()
+            return frozenset(int(slot["id"]) for slot in found if slot["is_processing"])
+        except (TimeoutError, httpx.TransportError, ValueError, KeyError, TypeError):
+            return frozenset()
+
     async def chunks(
         self, path: str, body: Json, kind: ServerKind, *, model: str, first_limit: float, limit: float
     ) -> AsyncGenerator[dict[str, Any], None]:

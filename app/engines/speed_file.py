@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from app.engines.speeds import SpeedBook
 
@@ -71,7 +71,8 @@ class SpeedFile:
                 )
 
     def _replace(self, text: str) -> None:
-        beside = self._path.with_suffix(f".{os.getpid()}.tmp")
+        # Containers that share a folder have processes of the same number.
+        beside = self._path.with_suffix(f".{uuid4().hex}.tmp")
         try:
             beside.write_text(text, encoding="utf-8")
             beside.replace(self._path)

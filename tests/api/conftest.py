@@ -54,6 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             MODELS="gemma2:2b",
             MODEL_ALIASES="fast=ollama/gemma2:2b",
             MAX_MESSAGE_BYTES="100000",
+            MAX_WAITING_EACH="8",
         ) as program,
     ):
         yield Site(program, ollama)

@@ -108,6 +108,7 @@ class FakeOpenAI:
         self._app = Starlette(
             routes=[
                 Route("/props", self._props),
+                Route("/slots", self._slots),
                 Route("/v1/models", self._models),
                 Route("/tokenize", self._tokenize, methods=["POST"]),
                 Route("/v1/chat/completions", _Raw(self), methods=["POST"]),
@@ -143,6 +144,12 @@ class FakeOpenAI:
         elif self.key and sent != f"Bearer {self.key}":
             app = _refusal(401, f"Incorrect API key provided: {sent.removeprefix('Bearer ')}", "authentication_error")
         await app(scope, receive, send)
+
+    async def _slots(self, _: Request) -> Response:
+        """llama.cpp's; nobody else's requests are ever worked on."""
+        if self.flavour != "llama.cpp":
+            return await _no_such_path(None, None)
+        return JSONResponse([{"id": number, "n_ctx": self.context, "is_processing": False} for number in range(2)])
 
     async def _props(self, _: Request) -> Response:
         if self.flavour != "llama.cpp":

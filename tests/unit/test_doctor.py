@@ -457,6 +457,14 @@ async def test_the_model_its_context_and_its_cache_are_held_against_the_memory()
         assert {finding.status for finding in found.values()} == {"ok"}
 
 
+async def test_ollamas_parallel_replies_take_their_memory() -> None:
+    async with FakeOllama() as fake:
+        found = await of(model, ollama_host=fake.url, num_ctx=8192, ollama_num_parallel=2)
+        assert "3,284 MiB of 3,776" in found["model's memory"].found
+        # Beside one conversation there would be room for 708.
+        assert "LLAMA_ARG_CACHE_RAM=0" in found["context and cache"].advice
+
+
 async def test_a_model_that_does_not_fit_is_a_problem_with_what_helps() -> None:
     async with FakeOllama(FakeModel("llama3.1:8b", size=4_900_000_000)) as fake:
         found = (await of(model, ollama_host=fake.url))["model's memory"]

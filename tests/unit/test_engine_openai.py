@@ -229,7 +229,7 @@ async def test_a_llama_cpp_that_loads_is_shown_loading_and_asked_again() -> None
 async def test_a_llama_cpp_that_was_started_anew_is_waited_for(llama: FakeOpenAI) -> None:
     engine = OpenAICompatibleEngine(llama.url)
     await events_of(engine)
-    llama.loading = 2
+    llama.loading = 3  # its slots, the request, and the first question how far it is
     events = await events_of(engine)
     assert events[0] == Loading()
     assert text_of(events) == "Hello there."

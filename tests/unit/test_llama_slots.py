@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from app.engines.llama_slots import LlamaSlots
 
 
-def used(slots: LlamaSlots, conversation: str | None, count: int = 2) -> int | None:
-    with slots.taken(conversation, count) as slot:
+class Clock:
+    """Seconds that are set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def used(slots: LlamaSlots, conversation: str | None, count: int = 2, working: Collection[int] = ()) -> int | None:
+    with slots.taken(conversation, count, working) as slot:
         return slot
 
 
@@ -28,6 +39,25 @@ def test_nobody_waits_for_its_slot_while_another_is_free() -> None:
         # All work: the server may choose.
         assert used(slots, "a") is None
     assert used(slots, "c") == 0
+
+
+def test_nobody_waits_for_a_slot_in_which_another_programs_request_is_worked_on() -> None:
+    clock = Clock()
+    slots = LlamaSlots(clock)
+    assert used(slots, "a") == 0
+    clock.now = 60
+    assert used(slots, "a", working={0}) == 1
+    assert used(slots, "b", working={0, 1}) == 1  # it was ours a moment ago
+    clock.now = 120
+    assert used(slots, "b", working={0, 1}) is None
+
+
+def test_a_slot_that_was_left_a_moment_ago_is_not_taken_for_another_programs() -> None:
+    clock = Clock()
+    slots = LlamaSlots(clock)
+    assert used(slots, "a") == 0
+    clock.now = 3
+    assert used(slots, "a", working={0}) == 0
 
 
 def test_a_slot_is_free_again_after_a_failure() -> None:

@@ -17,7 +17,7 @@ import pytest
 from app.paths import wants_token
 from tests.fakes.provider import Provider, provider
 from tests.postgres import Postgres, database_of, wait_for
-from tests.site import Program, clean_environment, fake_ollama, free_port, server
+from tests.site import Program, clean_environment, fake_ollama, free_port, hurried, server
 from tests.tab import PASSWORD, Tab, Visitor, new_id, question
 
 OTHER = "blue horse staple 88"
@@ -44,7 +44,10 @@ def environment(request: pytest.FixtureRequest, ollama: Program) -> dict[str, st
 
 @pytest.fixture(scope="module")
 def site(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with server(tmp_path_factory.mktemp("site"), **environment) as program:
+    folder = tmp_path_factory.mktemp("site")
+    # What the command line has changed is noticed at the next look, 20 s later at most.
+    soon = hurried(folder, "app.page.open_pages", "module._PAUSE = 1.0")
+    with server(folder, **environment, **soon) as program:
         yield program
 
 

@@ -28,6 +28,7 @@ from app.engines.base import (
     ToolCalls,
 )
 from app.engines.catalog import Catalog
+from app.engines.llama_slots import LlamaSlots
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.errors import EngineRefused, EngineUnreachable, PromptTooLong, StreamCut, Unsupported
 from app.history import SessionHistory, StoredMessage, Turn
@@ -157,6 +158,27 @@ async def test_conversations_with_one_system_prompt_do_not_push_each_other_out_o
     # Its first turn each reads whole, and from then on no more than its newest message.
     assert min(unread[:2]) > 100
     assert max(unread[2:]) < 50
+
+
+async def test_nobody_waits_for_its_slot_while_another_program_has_it(gguf: Path) -> None:
+    with llama_server(gguf, gguf.parent, "-c", "4096", "-np", "2") as program:
+        engine = OpenAICompatibleEngine(program.url)
+        await engine.models()
+        engine._slots = LlamaSlots(lambda: next(minutes))
+        minutes = iter(range(0, 6000, 60))
+        mine = replace(request("Where are the settings?", max_tokens=4), conversation="mine")
+        await events_of(engine, mine)
+        body = {"messages": [{"role": "user", "content": "hi"}], "id_slot": 0, "stream": True, "ignore_eos": True}
+        async with (
+            httpx.AsyncClient(base_url=program.url, trust_env=False, timeout=60) as other,
+            other.stream("POST", "/v1/chat/completions", json=body | {"max_tokens": 1900}) as reply,
+        ):
+            lines = reply.aiter_lines()
+            await anext(lines)
+            await events_of(engine, mine)
+            busy = [slot["id"] for slot in (await other.get("/slots")).json() if slot["is_processing"]]
+        assert busy == [0]
+        await engine.close()
 
 
 async def wait_until_idle(server: Program) -> None:

@@ -333,7 +333,10 @@ def test_the_readmes_list_of_other_names_is_current(readme: str, words: tuple[An
     [
         (None, "http://localhost:11434", "", {"ollama"}),
         (None, "http://[::1]:11434", "http://127.0.0.5:8080/v1", {"ollama", "vllm"}),
+        (None, "0.0.0.0", "http://0.0.0.0:8080", {"ollama", "vllm"}),
+        (None, "http://localhost.localdomain:11434", "http://[::]:8080", {"ollama", "vllm"}),
         (None, "http://box:11434", "http://10.0.0.7:8080", set()),
+        (None, "http://localhost.example.org", "http://[fd00::1]:8080", set()),
         ("on", "http://box:11434", "", {"ollama", "vllm"}),
         ("off", "http://localhost:11434", "http://localhost:8080", set()),
     ],

@@ -82,6 +82,35 @@ def test_where_a_model_fills_the_machine_the_guard_is_off(
         assert (': "${MEMORY_GUARD:=0}"; export MEMORY_GUARD' in capsys.readouterr().out) == off
 
 
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What entrypoint.sh gets in 4 GiB."""
+    monkeypatch.setattr("app.sizing.this_machine", lambda: Machine(4 * GIB, 2))
+    monkeypatch.setattr(sys, "argv", ["sizing", *words])
+    main()
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("cache", "off", "room"), [(0, False, 3776), (1300, False, 2476), (1500, True, 2276)])
+def test_a_cache_that_was_decided_on_counts_for_the_guard_and_the_models_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: int, off: bool, room: int
+) -> None:
+    said = printed(monkeypatch, capsys, f"--cache-ram={cache}", "--num-ctx=2048")
+    assert ("MEMORY_GUARD" in said) == off
+    assert f"MODEL_MEMORY:={room}}}" in said
+
+
+def test_with_a_cache_without_bound_the_guard_is_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = printed(monkeypatch, capsys, "--cache-ram=-1")
+    assert "MEMORY_GUARD:=0}" in said
+    assert "MODEL_MEMORY:=3776}" in said
+
+
+def test_no_slots_are_one_as_ollama_has_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(monkeypatch, capsys, "--slots=0") == printed(monkeypatch, capsys, "--slots=1")
+
+
 def test_a_context_that_was_decided_on_takes_its_memory_from_the_cache() -> None:
     assert plan(Machine(4 * GIB, 2), context=8192) == Plan(2, 8192, 708, 3776 - 708)
 

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from app.chat import Chat
 from app.engines.catalog import Catalog
 from tests.fakes.engine import ScriptedEngine
 from tests.fakes.words import reply_to
-from tests.site import Program, fake_ollama, server
+from tests.site import Program, fake_ollama, quick_pings, server
 from tests.tab import Tab, Visitor, new_id, question
 
 PATIENCE = 30.0
@@ -194,3 +195,22 @@ def test_a_page_that_does_not_read_holds_no_slot_and_has_all_when_it_comes_back(
         with Tab(visitor, thread_id=thread_id) as back:
             shown = back.wait_for("resume_thread")[0]["steps"]
         assert sum(len(step["output"].split()) == WORDS for step in shown) == 8
+
+
+def test_a_page_that_gives_no_sign_of_life_has_gone(tmp_path: Path) -> None:
+    """A phone without a network: its connection is never closed."""
+    pings = quick_pings(tmp_path, 0.5, 0.5)
+    with (
+        fake_ollama(tmp_path, "--load-seconds", "0") as ollama,
+        server(tmp_path, OLLAMA_HOST=ollama.url, AWAY_SECONDS="1", MAX_TOKENS="4096", **pings) as site,
+        Visitor(site.url) as visitor,
+        Tab(visitor) as tab,
+    ):
+        tab.send("client_message", question("!words 2000", new_id()))
+        while not ollama.get("/_fake/state")["busy"]:
+            tab.listen(0.1)
+        # From here on it reads nothing, and answers nothing.
+        began = time.monotonic()
+        until(lambda: not ollama.get("/_fake/state")["busy"])
+        assert 1 < time.monotonic() - began < 8
+        assert "reader away for 1 s" in site.text()

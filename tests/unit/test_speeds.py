@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -161,3 +162,37 @@ async def test_a_file_that_is_broken_is_written_anew(tmp_path: Path) -> None:
     book.observe(MODEL, usage(1000, 10.0))
     await kept.write()
     assert json.loads((tmp_path / "speeds.json").read_text())["models"][MODEL]["prompt"] == [100.0]
+
+
+async def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    book = SpeedBook()
+    kept = SpeedFile(book, tmp_path / "later")
+    book.observe(MODEL, usage(1000, 10.0))
+    await kept.write()
+    (tmp_path / "later").mkdir()
+    await kept.write()
+    assert names(tmp_path / "later") == ["speeds.json"]
+
+
+async def test_servers_with_one_folder_do_not_write_into_one_anothers_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In containers the processes have the same number, so that alone tells nothing apart."""
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    files = []
+    for _ in range(8):
+        book = SpeedBook()
+        book.observe(MODEL, usage(1000, 10.0))
+        files.append(SpeedFile(book, tmp_path))
+    written: list[Path] = []
+    replace = Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        written.append(self)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    await asyncio.gather(*(file.write() for file in files))
+    assert len(set(written)) == 8
+    assert names(tmp_path) == ["speeds.json"]
+    assert not caplog.records
