@@ -294,7 +294,8 @@ class Page:
             await work
             self._read_ahead(visit)
         finally:
-            await visit.emitter.task_end()
+            if visit.answering in (None, asyncio.current_task()):  # else another reply is being written there
+                await visit.emitter.task_end()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
