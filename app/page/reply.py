@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, Literal, Protocol
 
-from chainlit.element import CustomElement, Element
+from chainlit.element import CustomElement, Element, ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
@@ -50,7 +50,7 @@ class ReplyView:
         keeps_old: a reply without text leaves what it was to replace.
         is_edit: a refusal changes nothing, so it is told beside the conversation, not in it.
         store_seconds: while it is written, the reply is stored this often.
-        status_id: of the status line's element, where the answer that is gone on with has one.
+        status: the line under the answer that is gone on with, as it is; None: a new answer.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ReplyView:
         keeps_old: bool = False,
         is_edit: bool = False,
         store_seconds: float = 5.0,
-        status_id: str | None = None,
+        status: ElementDict | None = None,
     ) -> None:
         self._emitter = emitter
         self._store = store
@@ -77,7 +77,7 @@ class ReplyView:
         self._on_first_text = on_first_text
         self._keeps_old = keeps_old
         self._is_edit = is_edit
-        self._elements: dict[str, CustomElement] = {}
+        self._elements: dict[str, ElementDict] = {}
         self._store_seconds = store_seconds
         self._stored = len(turn.text)
         self._message = answer_step(thread_id, turn.answer_id, author)
@@ -88,7 +88,8 @@ class ReplyView:
         self._message["output"] = turn.text
         self._shown = self._run_sent = self._goes_on
         self._began = False
-        self.status_id = status_id or new_id()
+        self._status_before = status
+        self._status_id = status["id"] if status is not None else new_id()
         self._phase: dict[str, Any] = {}
         self._pending: asyncio.Task[None] | None = None
         self._answer_stream = GatheredStream(self._send_answer)
@@ -102,10 +103,15 @@ class ReplyView:
             return set()
         return {self._message["id"], *([] if self._reasoning is None else [self._reasoning["id"]])}
 
+    @property
+    def status(self) -> ElementDict | None:
+        """The line under the message, once it is complete."""
+        return self._elements.get(self._message["id"])
+
     def waits_for(self, message_id: str) -> bool:
         """Whether nothing of that reply has come yet, and it has not ended either."""
         turn = self._turn
-        return turn.answer_id == message_id and turn.metrics is None and not (turn.text or turn.reasoning)
+        return turn.answer_id == message_id and turn.metrics is None and not (turn.came or turn.reasoning)
 
     async def move_to(self, emitter: BaseChainlitEmitter) -> None:
         """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
@@ -118,7 +124,7 @@ class ReplyView:
             placed = await self._in_run() if step is self._message and not is_notice(step) else step
             await emitter.send_step(placed | {"streaming": streaming})
             if element := self._elements.get(step["id"]):
-                await emitter.send_element(element.to_dict())
+                await emitter.send_element(element)
         if shown is not None and self._phase and shown["id"] not in self._elements:
             await self._send_status()
 
@@ -235,11 +241,7 @@ class ReplyView:
         await self._reasoning_stream.end()
         await self._answer_stream.end()
         turn, phase = self._turn, _ended(self._turn)
-        if self._goes_on and failure and not turn.came:
-            # Nothing has changed: the answer stands as it was, and can be gone on with again.
-            await self._emitter.send_toast(failure, "error")
-            failure = ""
-        elif self._is_edit and turn.refused:
+        if self._is_edit and turn.refused:
             if self._shown:
                 self._shown = False
                 await self._emitter.delete_step(in_run(self._message)[0])
@@ -248,7 +250,9 @@ class ReplyView:
         if self._reasoning is not None:
             self._reasoning["end"] = utc_now()
             await self._keep(self._reasoning)
-        if turn.text:
+        if self._status_before is not None and not turn.came:
+            await self._show_as_before(self._status_before, failure)
+        elif turn.text:
             self._message["output"] = turn.text
             self._message["metadata"] = self._metadata()
             await self._keep(self._message, self._final(phase, retry=not failure))
@@ -258,6 +262,15 @@ class ReplyView:
         else:
             words = failure or text(self._language, "stopped")
             await self._notice(self._message, words, phase, bool(failure))
+
+    async def _show_as_before(self, status: ElementDict, failure: str) -> None:
+        """No more has come: the answer stands as it was, and can be gone on with again."""
+        self._message["end"] = utc_now()
+        self._elements[self._message["id"]] = status
+        await self._emitter.send_step(await self._in_run())
+        await self._emitter.send_element(status)
+        if failure:
+            await self._emitter.send_toast(failure, "error")
 
     async def _notice(self, step: StepDict, words: str, phase: Phase, is_error: bool) -> None:
         """A message of the page's own, which the model never reads."""
@@ -301,8 +314,8 @@ class ReplyView:
         is_reply = step is self._message and not is_notice(step)
         await self._emitter.send_step(await self._in_run() if is_reply else step)
         if element is not None:
-            self._elements[step["id"]] = element
-            await self._emitter.send_element(element.to_dict())
+            shown = self._elements[step["id"]] = element.to_dict()
+            await self._emitter.send_element(shown)
 
     def _metadata(self) -> dict[str, Any]:
         turn = self._turn
@@ -315,7 +328,7 @@ class ReplyView:
         }
 
     def _status(self, step_id: str, props: dict[str, Any]) -> CustomElement:
-        element_id = self.status_id if step_id == self._message["id"] else new_id()
+        element_id = self._status_id if step_id == self._message["id"] else new_id()
         return CustomElement(
             thread_id=self._thread_id,
             id=element_id,

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from chainlit.config import config
 from chainlit.context import init_ws_context
 from chainlit.data.base import BaseDataLayer
+from chainlit.element import ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
 from chainlit.session import WebsocketSession
@@ -90,8 +91,8 @@ class Visit:
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
         self._told: set[str] = set()
-        # The status lines' elements, by the replies that they stand under.
-        self._statuses: dict[str, str] = {}
+        # The line under the last answer.
+        self._status: ElementDict | None = None
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
         # What the conversation is kept with.
@@ -111,7 +112,8 @@ class Visit:
         """
         self.history, self._turns = conversation_of(thread["id"], thread["steps"])
         self._view = None  # it is among the steps, which the page gets
-        self._statuses = {str(shown["forId"]): str(shown["id"]) for shown in thread["elements"] or []}
+        answer_id = last.answer.id if (last := self.history.last) is not None and last.answer is not None else None
+        self._status = next((shown for shown in thread["elements"] or [] if shown.get("forId") == answer_id), None)
         self._settings = (thread.get("metadata") or {}).get(SETTINGS)
         if self._settings is not None:
             self.preferences, _ = self.preferences.changed(self._settings, self.language)
@@ -314,6 +316,7 @@ class Visit:
             or answer is None
             or message_id != answer.id
             or message_id not in asked.replies
+            or self._status is None
         ):
             await self.emitter.send_toast(text(self.language, "only_last_goes_on"), "info")
             return
@@ -376,13 +379,14 @@ class Visit:
             keeps_old=keeps_old,
             is_edit=edited is not None,
             store_seconds=self._store_seconds,
-            status_id=self._statuses.get(answer_id),
+            status=self._status if begun is not None else None,
         )
-        self._statuses[answer_id] = view.status_id
         try:
             await view.show()
         finally:
             turn_steps.replies = list(dict.fromkeys([*stay, *replaces, *view.step_ids]))
+        if turn.answer is not None:
+            self._status = view.status
         for message in turn.counted.values():
             if not (turn.refused and message is question):
                 self._store.save_tokens(message.id, message.tokens)

@@ -78,6 +78,49 @@ def events(tab: Tab, name: str) -> int:
     return sum(json.loads(packet[2:])[0] == name for packet in tab.told if packet.startswith("42"))
 
 
+def test_who_waits_to_go_on_can_cancel_and_has_the_reply_as_it_was(site: Program, ann: Visitor) -> None:
+    with Tab(ann) as tab:
+        choose(tab, max_tokens=40)
+        thread, reply = cut_off(ann, tab)
+        before = ann.thread(thread)
+        with somebody_served(site):
+            press(ann, tab, "continue", reply["id"])
+            assert line(tab, "waiting")["message_id"] == reply["id"]
+            press(ann, tab, "cancel", reply["id"])
+            shown = line(tab, "finished")
+            tab.wait_for("task_end")
+        assert shown == before["elements"][-1]["props"]
+        assert ann.thread(thread) == before
+        tab.leave()
+    with Tab(ann, session_id=tab.session_id) as tab:  # its connection broke
+        [again] = tab.wait_for("element")
+        assert again["props"] == shown
+        press(ann, tab, "continue", reply["id"])
+        assert line(tab, "finished")["went_on"]
+
+
+def test_a_model_that_could_not_go_on_is_not_named_as_who_wrote_the_reply(
+    ollama: Program, site: Program, ann: Visitor
+) -> None:
+    with Tab(ann) as tab:
+        choose(tab, max_tokens=40)
+        thread, reply = cut_off(ann, tab)
+        tab.send("chat_settings_change", {"model": "ollama/phi3:latest"})
+        tab.wait_for("chat_settings")
+        ollama.post("/_fake/script", {"replies": ["!500"]})
+        press(ann, tab, "continue", reply["id"])
+        [told] = tab.wait_for("toast")
+        assert "something inside failed" in told["message"]
+        tab.wait_for("task_end")
+        after = ann.thread(thread)["steps"][-1]
+        assert after["metadata"] == reply["metadata"]
+        assert after["metadata"]["model"] == "ollama/gemma2:2b"
+        press(ann, tab, "continue", reply["id"])
+        assert line(tab, "finished")["went_on"]
+        tab.wait_for("task_end")
+        assert ann.thread(thread)["steps"][-1]["metadata"]["model"] == "ollama/phi3:latest"
+
+
 def test_a_button_that_is_pressed_twice_does_not_take_stop_away(site: Program, ann: Visitor) -> None:
     with Tab(ann) as tab:
         choose(tab, max_tokens=40)
