@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from time import monotonic
 from typing import Any, Final, Literal, Protocol
 
 from chainlit.element import CustomElement, Element, ElementDict
@@ -91,6 +92,7 @@ class ReplyView:
         self._status_before = status
         self._status_id = status["id"] if status is not None else new_id()
         self._phase: dict[str, Any] = {}
+        self._phase_began = 0.0
         self._pending: asyncio.Task[None] | None = None
         self._answer_stream = GatheredStream(self._send_answer)
         self._reasoning_stream = GatheredStream(self._send_reasoning)
@@ -176,7 +178,7 @@ class ReplyView:
 
     async def _show_phase(self, phase: Phase, **facts: Any) -> None:
         """Show what the visitor waits for; the first time only after a moment, see _STATUS_AFTER."""
-        self._phase = self._props(phase, **facts)
+        self._phase, self._phase_began = self._props(phase, **facts), monotonic()
         if self._shown:
             await self._send_status()
         elif self._pending is None:
@@ -207,7 +209,9 @@ class ReplyView:
         return in_run(self._message)[1]
 
     async def _send_status(self) -> None:
-        await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())
+        # A page that was loaded anew goes on counting where the one before was.
+        props = self._phase | {"passed": round(monotonic() - self._phase_began, 1)}
+        await self._emitter.send_element(self._status(self._message["id"], props).to_dict())
 
     async def _send_answer(self, piece: str) -> None:
         first, self._began = not self._began, True

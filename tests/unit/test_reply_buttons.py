@@ -136,3 +136,18 @@ def test_a_button_that_is_pressed_twice_does_not_take_stop_away(site: Program, a
             assert events(tab, "task_end") == ended
             tab.send("stop")
             tab.wait_for("task_end")
+
+
+def test_a_page_that_is_loaded_anew_while_it_waits_is_told_how_long_it_has_waited(site: Program, ann: Visitor) -> None:
+    with somebody_served(site):
+        with Tab(ann) as tab:
+            tab.send("client_message", question("!echo hello", new_id()))
+            [begun] = tab.wait_for("first_interaction")
+            assert line(tab, "waiting")["passed"] < 1
+            tab.listen(1)
+        with Tab(ann, thread_id=begun["thread_id"]) as tab:
+            tab.wait_for("resume_thread")
+            shown = line(tab, "waiting")
+            assert 1 < shown["passed"] < 10
+            press(ann, tab, "cancel", shown["message_id"])
+            tab.wait_for("task_end")
