@@ -115,6 +115,11 @@ class ReplyView:
         turn = self._turn
         return turn.answer_id == message_id and turn.metrics is None and not (turn.came or turn.reasoning)
 
+    def keep_thumb(self, stored: StepDict) -> None:
+        """A page that is loaded anew gets the answer that is gone on with from here: with the thumb that it has."""
+        if stored["id"] == self._message["id"] and "feedback" in stored:
+            self._message["feedback"] = stored["feedback"]
+
     async def move_to(self, emitter: BaseChainlitEmitter) -> None:
         """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
         follows."""

@@ -135,6 +135,9 @@ class Visit:
             thread: what it is given first; what is being written is taken out, see `show_again`.
         """
         unfinished = self._view.unfinished if self._view is not None else set()
+        for step in thread["steps"]:
+            if self._view is not None and step["id"] in unfinished:
+                self._view.keep_thumb(step)
         thread["steps"] = [step for step in thread["steps"] if step["id"] not in unfinished]
         thread["elements"] = [shown for shown in thread["elements"] or [] if shown.get("forId") not in unfinished]
         before, self.session = self.session, session

@@ -151,3 +151,22 @@ def test_a_page_that_is_loaded_anew_while_it_waits_is_told_how_long_it_has_waite
             assert 1 < shown["passed"] < 10
             press(ann, tab, "cancel", shown["message_id"])
             tab.wait_for("task_end")
+
+
+def test_a_thumb_stays_under_a_reply_that_goes_on_while_the_page_is_loaded_anew(site: Program, ann: Visitor) -> None:
+    with Tab(ann) as tab:
+        choose(tab, max_tokens=40)
+        thread, reply = cut_off(ann, tab)
+        thumb = {"feedback": {"forId": f"run-{reply['id']}", "value": 1}, "sessionId": tab.session_id}
+        ann.call("PUT", "/feedback", thumb).raise_for_status()
+        with somebody_served(site):
+            press(ann, tab, "continue", reply["id"])
+            line(tab, "waiting")
+            tab.leave()
+            with Tab(ann, thread_id=thread) as again:
+                again.wait_for("resume_thread")
+                [run] = again.wait_for("new_message")
+                assert run["id"] == f"run-{reply['id']}"
+                assert run["feedback"]["value"] == 1
+                press(ann, again, "cancel", reply["id"])
+                again.wait_for("task_end")
