@@ -7,15 +7,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from time import monotonic
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-from chainlit.element import CustomElement, Element, ElementDict
+from chainlit.element import Element, ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
+from app.page.status import Phase, StatusLine, ended
 from app.page.steps import answer_step, in_run, is_notice, new_id, reasoning_step
 from app.page.stream import GatheredStream
 from app.page.texts import text
@@ -24,9 +25,6 @@ from app.turn import ChatTurn, Event, Waiting
 
 log = logging.getLogger(__name__)
 
-Phase = Literal["waiting", "loading", "reading", "writing", "finished", "stopped", "failed"]
-
-STATUS_ELEMENT: Final = "ReplyStatus"
 # An engine that answers faster than this shows no status before its text: it would only flicker. In seconds.
 _STATUS_AFTER: Final = 0.3
 
@@ -89,8 +87,7 @@ class ReplyView:
         self._message["output"] = turn.text
         self._shown = self._run_sent = self._goes_on
         self._began = False
-        self._status_before = status
-        self._status_id = status["id"] if status is not None else new_id()
+        self._line = StatusLine(turn, thread_id, language, status)
         self._phase: dict[str, Any] = {}
         self._phase_began = 0.0
         self._pending: asyncio.Task[None] | None = None
@@ -183,7 +180,7 @@ class ReplyView:
 
     async def _show_phase(self, phase: Phase, **facts: Any) -> None:
         """Show what the visitor waits for; the first time only after a moment, see _STATUS_AFTER."""
-        self._phase, self._phase_began = self._props(phase, **facts), monotonic()
+        self._phase, self._phase_began = self._line.props(phase, **facts), monotonic()
         if self._shown:
             await self._send_status()
         elif self._pending is None:
@@ -216,7 +213,7 @@ class ReplyView:
     async def _send_status(self) -> None:
         # A page that was loaded anew goes on counting where the one before was.
         props = self._phase | {"passed": round(monotonic() - self._phase_began, 1)}
-        await self._emitter.send_element(self._status(self._message["id"], props).to_dict())
+        await self._emitter.send_element(self._line.element(self._message["id"], props).to_dict())
 
     async def _send_answer(self, piece: str) -> None:
         first, self._began = not self._began, True
@@ -249,7 +246,7 @@ class ReplyView:
         self._hold_status()
         await self._reasoning_stream.end()
         await self._answer_stream.end()
-        turn, phase = self._turn, _ended(self._turn)
+        turn, phase = self._turn, ended(self._turn)
         if self._is_edit and turn.refused:
             if self._shown:
                 self._shown = False
@@ -259,12 +256,12 @@ class ReplyView:
         if self._reasoning is not None:
             self._reasoning["end"] = utc_now()
             await self._keep(self._reasoning)
-        if self._status_before is not None and not turn.came:
-            await self._show_as_before(self._status_before, failure)
+        if self._line.before is not None and not turn.came:
+            await self._show_as_before(self._line.before, failure)
         elif turn.text:
             self._message["output"] = turn.text
             self._message["metadata"] = self._metadata()
-            await self._keep(self._message, self._final(phase, retry=not failure))
+            await self._keep(self._message, self._line.final(phase, retry=not failure))
             if failure:
                 self._failure = answer_step(self._thread_id, new_id(), self._author)
                 await self._notice(self._failure, failure, "failed", True)
@@ -286,7 +283,7 @@ class ReplyView:
         step["output"] = words
         step["isError"] = is_error
         step["metadata"] = {NOTICE: True}
-        await self._keep(step, self._final(phase, retry=True, is_reply=step is self._message))
+        await self._keep(step, self._line.final(phase, retry=True, is_reply=step is self._message))
 
     async def _store_now_and_then(self) -> None:
         while True:
@@ -302,9 +299,9 @@ class ReplyView:
         if self._reasoning is not None:
             self._store.keep(self._so_far(self._reasoning, self._turn.reasoning))
         if self._turn.text:
-            props = self._final("stopped", retry=True) | {"message_id": self._message["id"]}
+            props = self._line.final("stopped", retry=True) | {"message_id": self._message["id"]}
             message = self._so_far(self._message, self._turn.text)
-            self._store.keep(message, self._status(message["id"], props))
+            self._store.keep(message, self._line.element(message["id"], props))
 
     def _so_far(self, step: StepDict, output: str) -> StepDict:
         metadata = step["metadata"] | {QUESTION: self._turn.question.id}
@@ -317,7 +314,7 @@ class ReplyView:
         self.step_ids.append(step["id"])
         if step is self._message and not self._shown and (self._turn.text or not self._keeps_old):
             await self._on_first_text()
-        element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
+        element = self._line.element(step["id"], status | {"message_id": step["id"]}) if status else None
         await self._store.keep(step, element)
         self._shown = self._shown or step is self._message
         is_reply = step is self._message and not is_notice(step)
@@ -335,81 +332,3 @@ class ReplyView:
             "finish_reason": turn.finish_reason,
             "metrics": turn.metrics.as_dict() if turn.metrics else None,
         }
-
-    def _status(self, step_id: str, props: dict[str, Any]) -> CustomElement:
-        element_id = self._status_id if step_id == self._message["id"] else new_id()
-        return CustomElement(
-            thread_id=self._thread_id,
-            id=element_id,
-            name=STATUS_ELEMENT,
-            props=props,
-            for_id=step_id,
-            display="inline",
-        )
-
-    def _props(self, phase: Phase, **facts: Any) -> dict[str, Any]:
-        model = self._turn.model
-        return {
-            "phase": phase,
-            "language": self._language,
-            "model": model.name if model else "",
-            "engine": model.engine if model else "",
-        } | facts
-
-    def _final(self, phase: Phase, *, retry: bool, is_reply: bool = True) -> dict[str, Any]:
-        turn = self._turn
-        props = self._props(
-            phase,
-            retry=retry,
-            go_on=is_reply and turn.can_go_on,
-            went_on=self._goes_on and bool(turn.came),
-            notes=self._notes(),
-        )
-        if is_reply and self._turn.metrics:
-            props["metrics"] = self._turn.metrics.as_dict()
-        if self._turn.error is not None:
-            props["code"] = self._turn.error.code
-        return props
-
-    def _notes(self) -> list[str]:
-        turn = self._turn
-        notes = []
-        if turn.newly_left_out:
-            notes.append(text(self._language, "left_window", count=2 * turn.left_out))
-        if turn.finish_reason == "repetition":
-            notes.append(text(self._language, "repetition"))
-        if turn.finish_reason == "length":
-            end = "length" if turn.can_go_on else "context_full" if turn.context_full else "length_only"
-            notes.append(text(self._language, end))
-        if turn.fallback_from and turn.model:
-            names = {"model": turn.fallback_from.name, "fallback": turn.model.name}
-            notes.append(text(self._language, "fallback", **names))
-        return notes
-
-
-def _ended(turn: ChatTurn) -> Phase:
-    return turn.metrics.outcome if turn.metrics else "failed"
-
-
-def interrupted(thread_id: str, question_id: str, author: str, language: Language) -> tuple[StepDict, CustomElement]:
-    """What stands under a message that never got a reply, with the offer to try again."""
-    step = answer_step(thread_id, new_id(), author)
-    step["output"] = text(language, "interrupted")
-    step["metadata"] = {NOTICE: True, QUESTION: question_id}
-    props: dict[str, Any] = {
-        "phase": "stopped",
-        "language": language,
-        "model": "",
-        "engine": "",
-        "retry": True,
-        "notes": [],
-    }
-    element = CustomElement(
-        thread_id=thread_id,
-        id=new_id(),
-        name=STATUS_ELEMENT,
-        props=props | {"message_id": step["id"]},
-        for_id=step["id"],
-        display="inline",
-    )
-    return step, element

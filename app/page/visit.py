@@ -22,7 +22,8 @@ from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
-from app.page.reply import ReplyView, Store, interrupted
+from app.page.reply import ReplyView, Store
+from app.page.status import interrupted
 from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of, with_runs
 from app.page.texts import language_of, text
 from app.request_ids import REQUEST_ID

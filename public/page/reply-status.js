@@ -1,5 +1,5 @@
 // The quiet line under a reply: while it is awaited, what for and how long; afterwards what it took.
-// The props come from app/page/reply.py, by way of public/elements/ReplyStatus.jsx; the looks are in custom.css.
+// The props come from app/page/status.py, by way of public/elements/ReplyStatus.jsx; the looks are in custom.css.
 //
 // It stands here and not there because Chainlit compiles a .jsx anew for every reply that it draws: with twenty replies
 // on the page that alone delayed a reply's first word by an eighth of a second.
