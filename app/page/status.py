@@ -60,27 +60,27 @@ class StatusLine:
         Args:
             phase: how it ended.
             retry: the button for another answer is shown.
-            is_reply: it stands under the reply.
+            is_reply: it stands under the reply, not under a word of the page's own below that.
         """
         turn = self._turn
         props = self.props(
             phase,
             retry=retry,
             go_on=is_reply and turn.can_go_on,
-            went_on=turn.begun is not None and bool(turn.came),
-            notes=self._notes(),
+            went_on=is_reply and turn.begun is not None and bool(turn.came),
+            notes=self._notes() if is_reply else [],
         )
-        if is_reply and self._turn.metrics:
-            props["metrics"] = self._turn.metrics.as_dict()
-        if self._turn.error is not None:
-            props["code"] = self._turn.error.code
+        if is_reply and turn.metrics:
+            props["metrics"] = turn.metrics.as_dict()
+        if turn.error is not None:
+            props["code"] = turn.error.code
         return props
 
     def _notes(self) -> list[str]:
         turn = self._turn
         notes = []
         if turn.newly_left_out:
-            notes.append(text(self._language, "left_window", count=2 * turn.left_out))
+            notes.append(text(self._language, "left_window", count=turn.left_out_messages))
         if turn.finish_reason == "repetition":
             notes.append(text(self._language, "repetition"))
         if turn.finish_reason == "length":

@@ -21,6 +21,7 @@ from app.page.callbacks import Page
 from app.page.forgetful import ForgetfulStore
 from app.page.preferences import AUTOMATIC, Preferences, model_label, widgets
 from app.page.reply import ReplyView
+from app.page.status import StatusLine
 from app.page.steps import conversation_of
 from app.page.stream import GatheredStream
 from app.page.texts import language_of, starters, text
@@ -159,6 +160,28 @@ def test_every_text_stands_in_both_languages() -> None:
     for guide in (False, True):
         assert len(starters("en", guide=guide)) == len(starters("ru", guide=guide)) == 4
     assert text("ru", "left_window", count=4).endswith("(4).")
+
+
+def test_what_is_to_be_known_of_a_reply_stands_under_it_and_not_again_under_why_it_broke_off() -> None:
+    turn: Any = SimpleNamespace(
+        answer_id="a",
+        model=GEMMA,
+        begun=SimpleNamespace(),
+        came="more",
+        can_go_on=True,
+        newly_left_out=True,
+        left_out=2,
+        left_out_messages=3,  # one of the questions had no answer
+        finish_reason=None,
+        fallback_from=THINKER,
+        metrics=None,
+        error=None,
+    )
+    line = StatusLine(turn, "t", "en", None)
+    reply, notice = line.final("failed", retry=False), line.final("failed", retry=True, is_reply=False)
+    assert [note[-4:] for note in reply["notes"]] == ["(3).", "did."]
+    assert (reply["went_on"], reply["go_on"]) == (True, True)
+    assert (notice["notes"], notice["went_on"], notice["go_on"]) == ([], False, False)
 
 
 class SlowStore(ForgetfulStore):
