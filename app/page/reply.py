@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from chainlit.element import Element, ElementDict
+from chainlit.element import ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
@@ -18,6 +18,7 @@ from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
 from app.page.status import Phase, StatusLine, ended
 from app.page.steps import answer_step, in_run, is_notice, new_id, reasoning_step
+from app.page.store import Store
 from app.page.stream import GatheredStream
 from app.page.texts import text
 from app.transcript import LEFT_OUT, MODEL, NOTICE, QUESTION, TOKENS
@@ -27,12 +28,6 @@ log = logging.getLogger(__name__)
 
 # An engine that answers faster than this shows no status before its text: it would only flicker. In seconds.
 _STATUS_AFTER: Final = 0.3
-
-
-class Store(Protocol):
-    """Where the page keeps what it shows; Chainlit's data layer."""
-
-    def keep(self, step_dict: StepDict, element: Element | None = None) -> Awaitable[object]: ...
 
 
 class ReplyView:

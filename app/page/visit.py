@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
-from chainlit.data.base import BaseDataLayer
 from chainlit.element import ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
@@ -22,43 +21,19 @@ from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
-from app.page.reply import ReplyView, Store
+from app.page.reply import ReplyView
 from app.page.status import interrupted
 from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of, with_runs
+from app.page.store import PageStore
 from app.page.texts import language_of, text
 from app.request_ids import REQUEST_ID
 from app.storage.problems import DatabaseAway
-from app.storage.unsaved import Fate, Unsaved
+from app.storage.unsaved import Fate
 from app.transcript import ANSWER_TYPE, SETTINGS
 from app.turn import ChatTurn
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0
-
-
-class PageStore(Store, Protocol):
-    """Where a page's conversation and its visitor's settings are kept; Chainlit's data layer, or nowhere."""
-
-    @property
-    def data_layer(self) -> BaseDataLayer | None:
-        """What Chainlit keeps and finds by itself; None: nothing is kept at all."""
-
-    @property
-    def unsaved(self) -> Unsaved | None:
-        """The writes that wait, where there are any."""
-
-    on_deleted: Callable[[str], None]
-    """Called when a conversation was deleted, with its id."""
-
-    def forget_steps(self, step_ids: Iterable[str]) -> None: ...
-
-    def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
-
-    def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
-
-    async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
-
-    async def load_preferences(self, identifier: str) -> dict[str, Any]: ...
 
 
 class Visit:
