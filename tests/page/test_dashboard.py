@@ -157,6 +157,16 @@ def test_on_a_russian_phone_it_is_russian_and_fits(look: Open, busy: Program) ->
     assert not re.search(r"\b(Replies|Waiting|Memory|free|finished|Models)\b", words)
 
 
+def test_an_hours_bar_stands_in_the_middle_of_the_hour_wherever_one_looks_from(look: Open, busy: Program) -> None:
+    page = look(busy, timezone_id="Asia/Kolkata")  # half an hour beside the others
+    drawn(page)
+    begins, drawn_at = page.evaluate("""() => {
+        const { data, calcdata } = document.querySelector('[data-chart="replies"]');
+        return [Date.parse(`${data[0].x[0]}Z`), calcdata[0][0].p];
+    }""")
+    assert drawn_at - begins == 30 * 60 * 1000
+
+
 def test_a_stranger_is_told_what_to_do(look: Open, busy: Program) -> None:
     hidden = {"X-Forwarded-For": "203.0.113.9"}
     page = look(busy, allowed="403", locale="ru-RU", viewport=PHONE, extra_http_headers=hidden)
