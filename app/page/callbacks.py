@@ -173,6 +173,8 @@ class Page:
         else:
             visit = await self._visit(session)
             elsewhere = visits_to(thread["id"], visitor_of(visit))
+            if not all(other.is_in(thread) for other in elsewhere):
+                await self._read_again(thread)
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
@@ -180,6 +182,13 @@ class Page:
         unsaved, user = self._store.unsaved, session.user
         if unsaved is not None and user is not None and unsaved.of(thread["id"], user.identifier):
             await visit.tell_waiting()
+
+    async def _read_again(self, thread: ThreadDict) -> None:
+        """A reply of it ended while it was read: the page would lack that, and the model too."""
+        layer = self._store.data_layer
+        newer = await layer.get_thread(thread["id"]) if layer is not None else None
+        if newer is not None:
+            thread.update(newer)
 
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:
         """A visit of this visitor's to that conversation whose reply is still being written: this session's own, where

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from time import monotonic
 from typing import Any, Final
@@ -96,6 +96,12 @@ class ReplyView:
         if self._turn.metrics is not None:
             return set()
         return {self._message["id"], *([] if self._reasoning is None else [self._reasoning["id"]])}
+
+    def is_in(self, steps: Iterable[StepDict]) -> bool:
+        """Whether what has been stored of it is among `steps`, as it was stored last."""
+        found = {step["id"]: step["output"] for step in steps}
+        kept = [step for step in (self._reasoning, self._message, self._failure) if step is not None]
+        return all(found.get(step["id"]) == step["output"] for step in kept if step["id"] in self.step_ids)
 
     @property
     def status(self) -> ElementDict | None:

@@ -103,6 +103,10 @@ class Visit:
     def _last_replies(self, thread: ThreadDict) -> list[StepDict]:
         return [step for step in thread["steps"] if step["id"] in self._turns[-1].replies]
 
+    def is_in(self, thread: ThreadDict) -> bool:
+        """Whether the last reply here, if it has ended, is in what was read of the conversation."""
+        return self._view is None or self._view.is_in(thread["steps"])
+
     def move_to(self, session: WebsocketSession, thread: ThreadDict) -> None:
         """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
 
