@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import chainlit as cl
@@ -13,7 +13,7 @@ from chainlit.action import Action
 from chainlit.config import config
 from chainlit.context import context, init_ws_context
 from chainlit.server import sio
-from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.session import WebsocketSession
 from chainlit.socket import connection_successful
 from chainlit.types import MessagePayload, Starter, ThreadDict
 from chainlit.utils import wrap_user_function
@@ -24,20 +24,18 @@ from app.page.banner import banner
 from app.page.preferences import Preferences
 from app.page.sockets import connect
 from app.page.steps import with_runs
+from app.page.store import PageStore
 from app.page.texts import language_of, starters, text
-from app.page.visit import PageStore, Visit
+from app.page.visit import Visit
+from app.page.visits import all_visits, give, stop, visit_of, visitor_of, visits_to
 from app.storage.problems import DatabaseAway
 from app.storage.unsaved import Fate
 from app.storage.writes import Write, Writer
 
 log = logging.getLogger(__name__)
 
-# The attribute of Chainlit's session that holds our visit, so that it lives exactly as long.
-_VISIT: Final = "_chainlit_ollama_visit"
 # While the server ends, running replies are stored this often, in seconds.
 _CHECKPOINT: Final = 3.0
-# Longest wait for replies to be stored after they were stopped, in seconds.
-_STOP_WAIT: Final = 3.0
 
 
 class Page:
@@ -106,7 +104,7 @@ class Page:
         """
         self._chat.stopping = True
         deadline = time.monotonic() + seconds
-        while writing := [visit for visit in _visits() if visit.answering is not None]:
+        while writing := [visit for visit in all_visits() if visit.answering is not None]:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
@@ -120,12 +118,12 @@ class Page:
 
     async def close(self) -> None:
         """Stop what is being written, and wait until it is stored."""
-        await _stop(_visits())
+        await stop(all_visits())
 
     async def stop_replies(self, identifier: str) -> None:
         """The same, for one visitor, for whom nothing is read ahead any more either."""
-        visits = [visit for visit in _visits() if _visitor(visit) == identifier]
-        await _stop(visits)
+        visits = [visit for visit in all_visits() if visitor_of(visit) == identifier]
+        await stop(visits)
         for visit in visits:
             self._chat.ahead.forget(visit)
 
@@ -135,24 +133,24 @@ class Page:
 
     def answering(self) -> set[str]:
         """The ids of the threads in which a reply is being written."""
-        return {visit.session.thread_id for visit in _visits() if visit.answering is not None}
+        return {visit.session.thread_id for visit in all_visits() if visit.answering is not None}
 
     def present(self) -> set[str]:
         """The identifiers of the visitors whose page is open."""
-        return {_visitor(visit) for visit in _visits()}
+        return {visitor_of(visit) for visit in all_visits()}
 
     def end(self, session: WebsocketSession) -> None:
         """Stop what is being written for a page whose visitor may read it no more."""
-        visit = _visit_of(session)
+        visit = visit_of(session)
         if visit is not None:
             visit.stop()
 
     async def _visit(self, session: WebsocketSession) -> Visit:
         """The visit of a session, with what its visitor has set before."""
-        visit = _visit_of(session)
+        visit = visit_of(session)
         if visit is None:
             visit = Visit(session, self._chat, self._store, self._preferences, self._store_seconds)
-            setattr(session, _VISIT, visit)
+            give(session, visit)
             visit.loading = asyncio.create_task(self._load(visit))
         # What comes meanwhile, a message or other settings, waits for them too.
         if visit.loading is not None:
@@ -177,12 +175,13 @@ class Page:
         session.thread_id = thread["id"]
         visit = self._still_answering(session, thread["id"])
         if visit is not None:
-            delattr(visit.session, _VISIT)
-            setattr(session, _VISIT, visit)
+            give(session, visit)
             visit.move_to(session, thread)
         else:
             visit = await self._visit(session)
-            elsewhere = _visits_to(thread["id"], _visitor(visit))
+            elsewhere = visits_to(thread["id"], visitor_of(visit))
+            if not all(other.is_in(thread) for other in elsewhere):
+                await self._read_again(thread)
             visit.resume(thread, answering=any(other.answering is not None for other in elsewhere))
         thread["steps"] = with_runs(thread["steps"])
         await self._show_state(visit, anew=True)
@@ -191,12 +190,19 @@ class Page:
         if unsaved is not None and user is not None and unsaved.of(thread["id"], user.identifier):
             await visit.tell_waiting()
 
+    async def _read_again(self, thread: ThreadDict) -> None:
+        """A reply of it ended while it was read: the page would lack that, and the model too."""
+        layer = self._store.data_layer
+        newer = await layer.get_thread(thread["id"]) if layer is not None else None
+        if newer is not None:
+            thread.update(newer)
+
     def _still_answering(self, session: WebsocketSession, thread_id: str) -> Visit | None:
         """A visit of this visitor's to that conversation whose reply is still being written: this session's own, where
         only its connection broke, or one whose page is gone. Another visitor's page may have named the same thread."""
         if session.user is None:
             return None
-        for visit in _visits_to(thread_id, session.user.identifier):
+        for visit in visits_to(thread_id, session.user.identifier):
             if visit.answering is None:
                 continue
             if visit.session is session or not sio.manager.is_connected(visit.session.socket_id, "/"):
@@ -230,7 +236,7 @@ class Page:
 
     async def _on_stop(self, sid: str) -> None:
         session = WebsocketSession.get(sid)
-        visit = _visit_of(session)
+        visit = visit_of(session)
         if visit is not None:
             visit.stop()
 
@@ -246,7 +252,7 @@ class Page:
 
     def _on_fate(self, write: Write, writer: Writer, fate: Fate) -> None:
         """Tell the pages of a conversation that something of it waits or will not be stored: the chat goes on."""
-        for visit in _visits():
+        for visit in all_visits():
             user = visit.session.user
             if user is None or user.identifier != writer.identifier:
                 continue
@@ -270,14 +276,14 @@ class Page:
             session = WebsocketSession.require(sid)
             if session.thread_id_to_resume != session.thread_id:  # not found: the page begins one of its own
                 session.thread_id_to_resume = None
-        known = _visit_of(WebsocketSession.get(sid))
+        known = visit_of(WebsocketSession.get(sid))
         if known is not None:
             await known.show_again()
             self._read_ahead(known)
 
     async def _on_disconnect(self) -> None:
         session = _session()
-        visit = _visit_of(session)
+        visit = visit_of(session)
         if visit is not None:
             self._chat.ahead.forget(visit)
         if visit is not None and visit.answering is not None:
@@ -301,7 +307,8 @@ class Page:
             await work
             self._read_ahead(visit)
         finally:
-            await visit.emitter.task_end()
+            if visit.answering in (None, asyncio.current_task()):  # else another reply is being written there
+                await visit.emitter.task_end()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -309,7 +316,7 @@ class Page:
         task.add_done_callback(self._tasks.discard)
 
     def _for_all(self, show: Callable[[Visit], Coroutine[Any, Any, None]]) -> None:
-        for visit in _visits():
+        for visit in all_visits():
             self._start(show(visit))
 
     async def _show_state(self, visit: Visit, *, anew: bool = False) -> None:
@@ -321,34 +328,6 @@ class Page:
 
     async def _show_settings(self, visit: Visit, *, anew: bool) -> None:
         await visit.show_settings(self._chat.catalog.known, self._finder.current.model, anew=anew)
-
-
-async def _stop(visits: Iterable[Visit]) -> None:
-    """Stop the replies that are being written there, and wait until they are stored."""
-    tasks = [visit.answering for visit in visits if visit.answering is not None]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_STOP_WAIT)
-
-
-def _visitor(visit: Visit) -> str:
-    user = visit.session.user
-    return user.identifier if user is not None else ""
-
-
-def _visit_of(session: object) -> Visit | None:
-    return getattr(session, _VISIT, None)
-
-
-def _visits() -> list[Visit]:
-    """Those of all sessions that Chainlit knows."""
-    return [visit for session in list(ws_sessions_id.values()) if (visit := _visit_of(session)) is not None]
-
-
-def _visits_to(thread_id: str, identifier: str) -> list[Visit]:
-    """A visitor's visits to a conversation."""
-    return [visit for visit in _visits() if visit.session.thread_id == thread_id and _visitor(visit) == identifier]
 
 
 def _session() -> WebsocketSession:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, Final, Literal, Protocol
+from time import monotonic
+from typing import Any, Final
 
-from chainlit.element import CustomElement, Element
+from chainlit.element import ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
 from app.engines.base import Delta, Loading, Reading
 from app.errors import ChatError, Language
+from app.page.status import Phase, StatusLine, ended
 from app.page.steps import answer_step, in_run, is_notice, new_id, reasoning_step
+from app.page.store import Store
 from app.page.stream import GatheredStream
 from app.page.texts import text
 from app.transcript import LEFT_OUT, MODEL, NOTICE, QUESTION, TOKENS
@@ -23,17 +26,8 @@ from app.turn import ChatTurn, Event, Waiting
 
 log = logging.getLogger(__name__)
 
-Phase = Literal["waiting", "loading", "reading", "writing", "finished", "stopped", "failed"]
-
-STATUS_ELEMENT: Final = "ReplyStatus"
 # An engine that answers faster than this shows no status before its text: it would only flicker. In seconds.
 _STATUS_AFTER: Final = 0.3
-
-
-class Store(Protocol):
-    """Where the page keeps what it shows; Chainlit's data layer."""
-
-    def keep(self, step_dict: StepDict, element: Element | None = None) -> Awaitable[object]: ...
 
 
 class ReplyView:
@@ -50,7 +44,7 @@ class ReplyView:
         keeps_old: a reply without text leaves what it was to replace.
         is_edit: a refusal changes nothing, so it is told beside the conversation, not in it.
         store_seconds: while it is written, the reply is stored this often.
-        status_id: of the status line's element, where the answer that is gone on with has one.
+        status: the line under the answer that is gone on with, as it is; None: a new answer.
     """
 
     def __init__(
@@ -66,7 +60,7 @@ class ReplyView:
         keeps_old: bool = False,
         is_edit: bool = False,
         store_seconds: float = 5.0,
-        status_id: str | None = None,
+        status: ElementDict | None = None,
     ) -> None:
         self._emitter = emitter
         self._store = store
@@ -77,7 +71,7 @@ class ReplyView:
         self._on_first_text = on_first_text
         self._keeps_old = keeps_old
         self._is_edit = is_edit
-        self._elements: dict[str, CustomElement] = {}
+        self._elements: dict[str, ElementDict] = {}
         self._store_seconds = store_seconds
         self._stored = len(turn.text)
         self._message = answer_step(thread_id, turn.answer_id, author)
@@ -88,8 +82,9 @@ class ReplyView:
         self._message["output"] = turn.text
         self._shown = self._run_sent = self._goes_on
         self._began = False
-        self.status_id = status_id or new_id()
+        self._line = StatusLine(turn, thread_id, language, status)
         self._phase: dict[str, Any] = {}
+        self._phase_began = 0.0
         self._pending: asyncio.Task[None] | None = None
         self._answer_stream = GatheredStream(self._send_answer)
         self._reasoning_stream = GatheredStream(self._send_reasoning)
@@ -102,10 +97,26 @@ class ReplyView:
             return set()
         return {self._message["id"], *([] if self._reasoning is None else [self._reasoning["id"]])}
 
+    def is_in(self, steps: Iterable[StepDict]) -> bool:
+        """Whether what has been stored of it is among `steps`, as it was stored last."""
+        found = {step["id"]: step["output"] for step in steps}
+        kept = [step for step in (self._reasoning, self._message, self._failure) if step is not None]
+        return all(found.get(step["id"]) == step["output"] for step in kept if step["id"] in self.step_ids)
+
+    @property
+    def status(self) -> ElementDict | None:
+        """The line under the message, once it is complete."""
+        return self._elements.get(self._message["id"])
+
     def waits_for(self, message_id: str) -> bool:
         """Whether nothing of that reply has come yet, and it has not ended either."""
         turn = self._turn
-        return turn.answer_id == message_id and turn.metrics is None and not (turn.text or turn.reasoning)
+        return turn.answer_id == message_id and turn.metrics is None and not (turn.came or turn.reasoning)
+
+    def keep_thumb(self, stored: StepDict) -> None:
+        """A page that is loaded anew gets the answer that is gone on with from here: with the thumb that it has."""
+        if stored["id"] == self._message["id"] and "feedback" in stored:
+            self._message["feedback"] = stored["feedback"]
 
     async def move_to(self, emitter: BaseChainlitEmitter) -> None:
         """Go on on a page that was loaded anew, or whose connection broke: it draws all that has come, then what
@@ -118,7 +129,7 @@ class ReplyView:
             placed = await self._in_run() if step is self._message and not is_notice(step) else step
             await emitter.send_step(placed | {"streaming": streaming})
             if element := self._elements.get(step["id"]):
-                await emitter.send_element(element.to_dict())
+                await emitter.send_element(element)
         if shown is not None and self._phase and shown["id"] not in self._elements:
             await self._send_status()
 
@@ -170,7 +181,7 @@ class ReplyView:
 
     async def _show_phase(self, phase: Phase, **facts: Any) -> None:
         """Show what the visitor waits for; the first time only after a moment, see _STATUS_AFTER."""
-        self._phase = self._props(phase, **facts)
+        self._phase, self._phase_began = self._line.props(phase, **facts), monotonic()
         if self._shown:
             await self._send_status()
         elif self._pending is None:
@@ -201,7 +212,9 @@ class ReplyView:
         return in_run(self._message)[1]
 
     async def _send_status(self) -> None:
-        await self._emitter.send_element(self._status(self._message["id"], self._phase).to_dict())
+        # A page that was loaded anew goes on counting where the one before was.
+        props = self._phase | {"passed": round(monotonic() - self._phase_began, 1)}
+        await self._emitter.send_element(self._line.element(self._message["id"], props).to_dict())
 
     async def _send_answer(self, piece: str) -> None:
         first, self._began = not self._began, True
@@ -234,12 +247,8 @@ class ReplyView:
         self._hold_status()
         await self._reasoning_stream.end()
         await self._answer_stream.end()
-        turn, phase = self._turn, _ended(self._turn)
-        if self._goes_on and failure and not turn.came:
-            # Nothing has changed: the answer stands as it was, and can be gone on with again.
-            await self._emitter.send_toast(failure, "error")
-            failure = ""
-        elif self._is_edit and turn.refused:
+        turn, phase = self._turn, ended(self._turn)
+        if self._is_edit and turn.refused:
             if self._shown:
                 self._shown = False
                 await self._emitter.delete_step(in_run(self._message)[0])
@@ -248,10 +257,12 @@ class ReplyView:
         if self._reasoning is not None:
             self._reasoning["end"] = utc_now()
             await self._keep(self._reasoning)
-        if turn.text:
+        if self._line.before is not None and not turn.came:
+            await self._show_as_before(self._line.before, failure)
+        elif turn.text:
             self._message["output"] = turn.text
             self._message["metadata"] = self._metadata()
-            await self._keep(self._message, self._final(phase, retry=not failure))
+            await self._keep(self._message, self._line.final(phase, retry=not failure))
             if failure:
                 self._failure = answer_step(self._thread_id, new_id(), self._author)
                 await self._notice(self._failure, failure, "failed", True)
@@ -259,12 +270,21 @@ class ReplyView:
             words = failure or text(self._language, "stopped")
             await self._notice(self._message, words, phase, bool(failure))
 
+    async def _show_as_before(self, status: ElementDict, failure: str) -> None:
+        """No more has come: the answer stands as it was, and can be gone on with again."""
+        self._message["end"] = utc_now()
+        self._elements[self._message["id"]] = status
+        await self._emitter.send_step(await self._in_run())
+        await self._emitter.send_element(status)
+        if failure:
+            await self._emitter.send_toast(failure, "error")
+
     async def _notice(self, step: StepDict, words: str, phase: Phase, is_error: bool) -> None:
         """A message of the page's own, which the model never reads."""
         step["output"] = words
         step["isError"] = is_error
         step["metadata"] = {NOTICE: True}
-        await self._keep(step, self._final(phase, retry=True, is_reply=step is self._message))
+        await self._keep(step, self._line.final(phase, retry=True, is_reply=step is self._message))
 
     async def _store_now_and_then(self) -> None:
         while True:
@@ -280,9 +300,9 @@ class ReplyView:
         if self._reasoning is not None:
             self._store.keep(self._so_far(self._reasoning, self._turn.reasoning))
         if self._turn.text:
-            props = self._final("stopped", retry=True) | {"message_id": self._message["id"]}
+            props = self._line.final("stopped", retry=True) | {"message_id": self._message["id"]}
             message = self._so_far(self._message, self._turn.text)
-            self._store.keep(message, self._status(message["id"], props))
+            self._store.keep(message, self._line.element(message["id"], props))
 
     def _so_far(self, step: StepDict, output: str) -> StepDict:
         metadata = step["metadata"] | {QUESTION: self._turn.question.id}
@@ -295,14 +315,14 @@ class ReplyView:
         self.step_ids.append(step["id"])
         if step is self._message and not self._shown and (self._turn.text or not self._keeps_old):
             await self._on_first_text()
-        element = self._status(step["id"], status | {"message_id": step["id"]}) if status else None
+        element = self._line.element(step["id"], status | {"message_id": step["id"]}) if status else None
         await self._store.keep(step, element)
         self._shown = self._shown or step is self._message
         is_reply = step is self._message and not is_notice(step)
         await self._emitter.send_step(await self._in_run() if is_reply else step)
         if element is not None:
-            self._elements[step["id"]] = element
-            await self._emitter.send_element(element.to_dict())
+            shown = self._elements[step["id"]] = element.to_dict()
+            await self._emitter.send_element(shown)
 
     def _metadata(self) -> dict[str, Any]:
         turn = self._turn
@@ -313,81 +333,3 @@ class ReplyView:
             "finish_reason": turn.finish_reason,
             "metrics": turn.metrics.as_dict() if turn.metrics else None,
         }
-
-    def _status(self, step_id: str, props: dict[str, Any]) -> CustomElement:
-        element_id = self.status_id if step_id == self._message["id"] else new_id()
-        return CustomElement(
-            thread_id=self._thread_id,
-            id=element_id,
-            name=STATUS_ELEMENT,
-            props=props,
-            for_id=step_id,
-            display="inline",
-        )
-
-    def _props(self, phase: Phase, **facts: Any) -> dict[str, Any]:
-        model = self._turn.model
-        return {
-            "phase": phase,
-            "language": self._language,
-            "model": model.name if model else "",
-            "engine": model.engine if model else "",
-        } | facts
-
-    def _final(self, phase: Phase, *, retry: bool, is_reply: bool = True) -> dict[str, Any]:
-        turn = self._turn
-        props = self._props(
-            phase,
-            retry=retry,
-            go_on=is_reply and turn.can_go_on,
-            went_on=self._goes_on and bool(turn.came),
-            notes=self._notes(),
-        )
-        if is_reply and self._turn.metrics:
-            props["metrics"] = self._turn.metrics.as_dict()
-        if self._turn.error is not None:
-            props["code"] = self._turn.error.code
-        return props
-
-    def _notes(self) -> list[str]:
-        turn = self._turn
-        notes = []
-        if turn.newly_left_out:
-            notes.append(text(self._language, "left_window", count=2 * turn.left_out))
-        if turn.finish_reason == "repetition":
-            notes.append(text(self._language, "repetition"))
-        if turn.finish_reason == "length":
-            end = "length" if turn.can_go_on else "context_full" if turn.context_full else "length_only"
-            notes.append(text(self._language, end))
-        if turn.fallback_from and turn.model:
-            names = {"model": turn.fallback_from.name, "fallback": turn.model.name}
-            notes.append(text(self._language, "fallback", **names))
-        return notes
-
-
-def _ended(turn: ChatTurn) -> Phase:
-    return turn.metrics.outcome if turn.metrics else "failed"
-
-
-def interrupted(thread_id: str, question_id: str, author: str, language: Language) -> tuple[StepDict, CustomElement]:
-    """What stands under a message that never got a reply, with the offer to try again."""
-    step = answer_step(thread_id, new_id(), author)
-    step["output"] = text(language, "interrupted")
-    step["metadata"] = {NOTICE: True, QUESTION: question_id}
-    props: dict[str, Any] = {
-        "phase": "stopped",
-        "language": language,
-        "model": "",
-        "engine": "",
-        "retry": True,
-        "notes": [],
-    }
-    element = CustomElement(
-        thread_id=thread_id,
-        id=new_id(),
-        name=STATUS_ELEMENT,
-        props=props | {"message_id": step["id"]},
-        for_id=step["id"],
-        display="inline",
-    )
-    return step, element

@@ -44,7 +44,8 @@ def in_run(step: StepDict) -> tuple[StepDict, StepDict]:
     """An answer as the page gets it: inside a step of the kind that Chainlit wraps a callback in. Only there it shows
     thumbs and a button to copy. That step is the page's alone and is not stored; a thumb is given to it."""
     run = _step(step["threadId"], run_of(step["id"]), "run", "on_message")
-    run["feedback"] = step.get("feedback")
+    if "feedback" in step:  # else the page keeps the thumb that it knows
+        run["feedback"] = step["feedback"]
     run["createdAt"] = run["start"] = run["end"] = step.get("createdAt") or run["createdAt"]
     return run, StepDict(**step | {"parentId": run["id"]})
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
 from chainlit.config import config
 from chainlit.context import init_ws_context
-from chainlit.data.base import BaseDataLayer
+from chainlit.element import ElementDict
 from chainlit.emitter import BaseChainlitEmitter
 from chainlit.message import Message
 from chainlit.session import WebsocketSession
@@ -21,42 +21,19 @@ from app.engines.base import ModelInfo
 from app.errors import Language
 from app.history import SessionHistory, StoredMessage
 from app.page.preferences import Preferences, widgets
-from app.page.reply import ReplyView, Store, interrupted
+from app.page.reply import ReplyView
+from app.page.status import interrupted
 from app.page.steps import TurnSteps, answer_step, conversation_of, new_id, run_of, with_runs
+from app.page.store import PageStore
 from app.page.texts import language_of, text
 from app.request_ids import REQUEST_ID
 from app.storage.problems import DatabaseAway
-from app.storage.unsaved import Fate, Unsaved
+from app.storage.unsaved import Fate
 from app.transcript import ANSWER_TYPE, SETTINGS
 from app.turn import ChatTurn
 
 # Longest wait for a reply to wind up after Stop, in seconds; then the next one may begin all the same.
 _STOP_WAIT: Final = 5.0
-
-
-class PageStore(Store, Protocol):
-    """Where a page's conversation and its visitor's settings are kept; Chainlit's data layer, or nowhere."""
-
-    @property
-    def data_layer(self) -> BaseDataLayer | None:
-        """What Chainlit keeps and finds by itself; None: nothing is kept at all."""
-
-    @property
-    def unsaved(self) -> Unsaved | None:
-        """The writes that wait, where there are any."""
-
-    on_deleted: Callable[[str], None]
-    """Called when a conversation was deleted, with its id."""
-
-    def forget_steps(self, step_ids: Iterable[str]) -> None: ...
-
-    def save_tokens(self, step_id: str, tokens: Mapping[str, int]) -> None: ...
-
-    def save_settings(self, thread_id: str, settings: Mapping[str, Any]) -> None: ...
-
-    async def save_preferences(self, identifier: str, preferences: Mapping[str, Any]) -> None: ...
-
-    async def load_preferences(self, identifier: str) -> dict[str, Any]: ...
 
 
 class Visit:
@@ -90,8 +67,8 @@ class Visit:
         self._turns: list[TurnSteps] = []
         self._answering: asyncio.Task[Any] | None = None
         self._told: set[str] = set()
-        # The status lines' elements, by the replies that they stand under.
-        self._statuses: dict[str, str] = {}
+        # The line under the last answer.
+        self._status: ElementDict | None = None
         self._view: ReplyView | None = None
         self._panel: list[Any] | None = None
         # What the conversation is kept with.
@@ -111,7 +88,8 @@ class Visit:
         """
         self.history, self._turns = conversation_of(thread["id"], thread["steps"])
         self._view = None  # it is among the steps, which the page gets
-        self._statuses = {str(shown["forId"]): str(shown["id"]) for shown in thread["elements"] or []}
+        answer_id = last.answer.id if (last := self.history.last) is not None and last.answer is not None else None
+        self._status = next((shown for shown in thread["elements"] or [] if shown.get("forId") == answer_id), None)
         self._settings = (thread.get("metadata") or {}).get(SETTINGS)
         if self._settings is not None:
             self.preferences, _ = self.preferences.changed(self._settings, self.language)
@@ -125,6 +103,10 @@ class Visit:
     def _last_replies(self, thread: ThreadDict) -> list[StepDict]:
         return [step for step in thread["steps"] if step["id"] in self._turns[-1].replies]
 
+    def is_in(self, thread: ThreadDict) -> bool:
+        """Whether the last reply here, if it has ended, is in what was read of the conversation."""
+        return self._view is None or self._view.is_in(thread["steps"])
+
     def move_to(self, session: WebsocketSession, thread: ThreadDict) -> None:
         """The page was loaded anew in the middle of a reply: the rest of it goes to the new one.
 
@@ -133,6 +115,9 @@ class Visit:
             thread: what it is given first; what is being written is taken out, see `show_again`.
         """
         unfinished = self._view.unfinished if self._view is not None else set()
+        for step in thread["steps"]:
+            if self._view is not None and step["id"] in unfinished:
+                self._view.keep_thumb(step)
         thread["steps"] = [step for step in thread["steps"] if step["id"] not in unfinished]
         thread["elements"] = [shown for shown in thread["elements"] or [] if shown.get("forId") not in unfinished]
         before, self.session = self.session, session
@@ -314,6 +299,7 @@ class Visit:
             or answer is None
             or message_id != answer.id
             or message_id not in asked.replies
+            or self._status is None
         ):
             await self.emitter.send_toast(text(self.language, "only_last_goes_on"), "info")
             return
@@ -376,13 +362,14 @@ class Visit:
             keeps_old=keeps_old,
             is_edit=edited is not None,
             store_seconds=self._store_seconds,
-            status_id=self._statuses.get(answer_id),
+            status=self._status if begun is not None else None,
         )
-        self._statuses[answer_id] = view.status_id
         try:
             await view.show()
         finally:
             turn_steps.replies = list(dict.fromkeys([*stay, *replaces, *view.step_ids]))
+        if turn.answer is not None:
+            self._status = view.status
         for message in turn.counted.values():
             if not (turn.refused and message is question):
                 self._store.save_tokens(message.id, message.tokens)

@@ -96,8 +96,11 @@ export const hourAxis = (hours) => ({
 // A time axis over part of a day.
 export const minuteAxis = { type: 'date', tickformat: '%H:%M', hoverformat: '%H:%M', nticks: 7 };
 
-// What traces by the hour share.
-export const byHour = (hours) => ({ x: hours.map(clock), xperiod: HOUR, xperiodalignment: 'middle' });
+// What traces by the hour share. Where clocks differ from UTC by half an hour, the server's hours begin in between.
+export const byHour = (hours) => {
+  const x = hours.map(clock);
+  return { x, xperiod: HOUR, xperiod0: x[0], xperiodalignment: 'middle' };
+};
 
 // Draw into a node, or anew into the same one. `empty`: a sentence, where there is nothing to draw.
 export const draw = async (node, { traces, x = {}, y = {}, layout = {}, empty = '' }) => {

@@ -1,5 +1,5 @@
 // The quiet line under a reply: while it is awaited, what for and how long; afterwards what it took.
-// The props come from app/page/reply.py, by way of public/elements/ReplyStatus.jsx; the looks are in custom.css.
+// The props come from app/page/status.py, by way of public/elements/ReplyStatus.jsx; the looks are in custom.css.
 //
 // It stands here and not there because Chainlit compiles a .jsx anew for every reply that it draws: with twenty replies
 // on the page that alone delayed a reply's first word by an eighth of a second.
@@ -111,14 +111,14 @@ function Cancel({ given, callAction }) {
 }
 
 function Live({ given, callAction }) {
-  const { phase, position, seconds_left: left, processed, total } = given;
+  const { phase, position, seconds_left: left, passed: before = 0, processed, total } = given;
   const { words, number, duration, model } = speaker(given);
   const [now, setNow] = React.useState(Date.now());
   React.useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
-  const passed = Math.max(0, (now - arrivals.get(given)) / 1000);
+  const passed = before + Math.max(0, (now - arrivals.get(given)) / 1000);
   const remaining = left == null ? 0 : Math.ceil(left - passed);
   let time = '';
   if (remaining >= 1) time = words.about(duration(remaining, number));

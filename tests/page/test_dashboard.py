@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.storage.database import Database
 from app.storage.requests import Requests
@@ -26,6 +26,8 @@ from tests.windows import fits, my_data
 
 PHONE = {"width": 360, "height": 740}
 CHARTS = 9
+# What a finger can press without a miss, in pixels.
+FINGER = 44
 
 Open = Callable[..., Page]
 
@@ -98,6 +100,12 @@ def number(page: Page, label: str) -> int:
     return int(re.sub(r"\D", "", tile.inner_text()))
 
 
+def smallest(targets: Locator) -> float:
+    """The smallest side of what is to be pressed, in pixels."""
+    boxes = [box for target in targets.all() if (box := target.bounding_box()) is not None]
+    return min(min(box["width"], box["height"]) for box in boxes)
+
+
 def bars(page: Page, chart: str) -> int:
     return page.locator(f'[data-chart="{chart}"] .bars .point path').count()
 
@@ -147,14 +155,25 @@ def test_an_empty_store_has_empty_pictures_with_a_sentence(look: Open, fresh: Pr
 
 
 def test_on_a_russian_phone_it_is_russian_and_fits(look: Open, busy: Program) -> None:
-    page = look(busy, locale="ru-RU", viewport=PHONE, timezone_id="Asia/Vladivostok")
+    page = look(busy, locale="ru-RU", viewport=PHONE, has_touch=True, is_mobile=True, timezone_id="Asia/Vladivostok")
     drawn(page)
+    assert smallest(page.locator("header :is(button, a)")) >= FINGER
     assert page.title() == "Сводка"
     expect(page.get_by_role("heading", name="Время до первого токена")).to_be_visible()
     expect(page.locator('[data-chart="first"] .ytick').last).to_contain_text("с")
     assert fits(page)
     words = page.locator("body").inner_text()
     assert not re.search(r"\b(Replies|Waiting|Memory|free|finished|Models)\b", words)
+
+
+def test_an_hours_bar_stands_in_the_middle_of_the_hour_wherever_one_looks_from(look: Open, busy: Program) -> None:
+    page = look(busy, timezone_id="Asia/Kolkata")  # half an hour beside the others
+    drawn(page)
+    begins, drawn_at = page.evaluate("""() => {
+        const { data, calcdata } = document.querySelector('[data-chart="replies"]');
+        return [Date.parse(`${data[0].x[0]}Z`), calcdata[0][0].p];
+    }""")
+    assert drawn_at - begins == 30 * 60 * 1000
 
 
 def test_a_stranger_is_told_what_to_do(look: Open, busy: Program) -> None:
@@ -212,7 +231,8 @@ def test_an_administrator_comes_there_from_my_data(browser: Browser, ollama: Pro
 def test_a_visitor_sees_what_the_replies_of_a_conversation_took(
     visit: Callable[..., Chat], busy: Program, locale: str
 ) -> None:
-    chat = visit(busy, locale=locale, viewport=PHONE if locale == "ru-RU" else {"width": 1100, "height": 800})
+    phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
+    chat = visit(busy, locale=locale, **phone if locale == "ru-RU" else {})
     page, asked, wrong = chat.page, [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda problem: wrong.append(str(problem)))
@@ -226,6 +246,9 @@ def test_a_visitor_sees_what_the_replies_of_a_conversation_took(
     expect(shown.locator('[data-chart="times"] .scatterlayer .trace')).to_have_count(2)
     expect(shown.locator('[data-chart="times"] .trace').first.locator(".point")).to_have_count(2)
     expect(shown.locator('[data-chart="speeds"] .scatterlayer .point')).to_have_count(2)
+    if locale == "ru-RU":
+        assert smallest(window.window.locator("button:visible")) >= FINGER
+        assert smallest(shown.locator("button:visible")) >= FINGER
     expect(shown).to_contain_text("first token" if locale == "en-US" else "первый токен")
     assert [url for url in asked if not url.startswith((busy.url, "data:", "blob:"))] == []
     # Plotly's own nodes overlap; what is around them does not.

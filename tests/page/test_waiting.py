@@ -54,6 +54,21 @@ def test_who_waits_sees_place_and_time_and_can_cancel_and_try_again(slow: World)
         expect(second.page.get_by_text("Stopped before the reply began.")).to_have_count(0)
 
 
+def test_the_old_reply_offers_nothing_while_another_one_is_awaited(slow: World) -> None:
+    second = slow.visit(slow.server)
+    second.ask("!echo the old one")
+    buttons = second.page.locator('[data-testid="retry"]:visible')
+    with somebody_served(slow):
+        second.retry()
+        second.status("waiting").get_by_role("button", name="Cancel").wait_for()
+        expect(second.page.get_by_test_id("retry")).to_have_count(1)
+        expect(buttons).to_have_count(0)
+        second.page.get_by_test_id("cancel").click()
+        expect(second.page.get_by_text("Stopped before the reply began.")).to_be_visible(timeout=PATIENCE)
+        expect(buttons).to_have_count(2)
+        expect(second.page.locator(".ai-message", has_text="the old one")).to_be_visible()
+
+
 def test_the_button_keeps_the_keyboards_focus_when_the_place_changes(slow: World) -> None:
     with somebody_served(slow) as first:
         second, third = slow.visit(slow.server), slow.visit(slow.server)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
+from uuid import uuid4
 
 import pytest
+from chainlit.context import init_ws_context
 from chainlit.input_widget import Select
+from chainlit.session import WebsocketSession
 from chainlit.step import StepDict
+from chainlit.types import ThreadDict
 from chainlit.user import User
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +26,8 @@ from app.page.callbacks import Page
 from app.page.forgetful import ForgetfulStore
 from app.page.preferences import AUTOMATIC, Preferences, model_label, widgets
 from app.page.reply import ReplyView
-from app.page.steps import conversation_of
+from app.page.status import StatusLine
+from app.page.steps import answer_step, conversation_of
 from app.page.stream import GatheredStream
 from app.page.texts import language_of, starters, text
 
@@ -161,6 +167,28 @@ def test_every_text_stands_in_both_languages() -> None:
     assert text("ru", "left_window", count=4).endswith("(4).")
 
 
+def test_what_is_to_be_known_of_a_reply_stands_under_it_and_not_again_under_why_it_broke_off() -> None:
+    turn: Any = SimpleNamespace(
+        answer_id="a",
+        model=GEMMA,
+        begun=SimpleNamespace(),
+        came="more",
+        can_go_on=True,
+        newly_left_out=True,
+        left_out=2,
+        left_out_messages=3,  # one of the questions had no answer
+        finish_reason=None,
+        fallback_from=THINKER,
+        metrics=None,
+        error=None,
+    )
+    line = StatusLine(turn, "t", "en", None)
+    reply, notice = line.final("failed", retry=False), line.final("failed", retry=True, is_reply=False)
+    assert [note[-4:] for note in reply["notes"]] == ["(3).", "did."]
+    assert (reply["went_on"], reply["go_on"]) == (True, True)
+    assert (notice["notes"], notice["went_on"], notice["go_on"]) == ([], False, False)
+
+
 class SlowStore(ForgetfulStore):
     """Where what visitors have set is read when the gate opens."""
 
@@ -184,6 +212,63 @@ async def test_what_comes_while_a_visitors_settings_are_read_waits_for_them() ->
     visit = await changed
     assert visit is await opened
     assert visit.preferences.temperature == 0.5
+
+
+class ReadTwice(ForgetfulStore):
+    """Has a conversation in which a reply has been stored since it was read."""
+
+    def __init__(self, thread: ThreadDict) -> None:
+        self._thread = thread
+
+    @property
+    def data_layer(self) -> Any:
+        return self
+
+    async def get_thread(self, thread_id: str) -> ThreadDict:
+        return self._thread
+
+
+def silent_session(thread_id: str) -> WebsocketSession:
+    """Of a page that is told nothing."""
+    silence: Any = AsyncMock()
+    name = str(uuid4())
+    return WebsocketSession(
+        id=name,
+        socket_id=name,
+        emit=silence,
+        emit_call=silence,
+        user_env={},
+        client_type="webapp",
+        user=User("ann"),
+        thread_id=thread_id,
+        environ={},
+    )
+
+
+async def test_a_page_that_is_opened_just_as_a_reply_ends_has_that_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread_id = str(uuid4())
+
+    def thread(*steps: StepDict) -> ThreadDict:
+        return {"id": thread_id, "steps": list(steps), "elements": [], "metadata": {}}  # type: ignore[typeddict-item]
+
+    asked = answer_step(thread_id, "q", "ann") | {"type": "user_message", "output": "Who are you?"}
+    reply = answer_step(thread_id, "a", "model") | {"output": "A model."}
+    page = Page(Chat(Catalog([])), None, ReadTwice(thread(asked, reply)), Preferences(), 60)  # type: ignore[arg-type]
+    monkeypatch.setattr(page, "_show_state", AsyncMock())
+    before, after = silent_session(thread_id), silent_session(thread_id)
+    told: Any = {"thread_id": thread_id, "author": "model", "language": "en", "on_first_text": AsyncMock()}
+    turn = SimpleNamespace(answer_id="a", begun=None, text="", reasoning="")
+    view = ReplyView(AsyncMock(), ForgetfulStore(), turn, **told)  # type: ignore[arg-type]
+    view._message["output"], view.step_ids = "A model.", ["a"]
+    (await page._visit(before))._view = view
+    read = thread(asked)
+    init_ws_context(after)
+    await page._on_chat_resume(read)
+    assert [step["output"] for step in read["steps"] if step["type"] == "assistant_message"] == ["A model."]
+    history = (await page._visit(after)).history
+    for session in (before, after):
+        await session.delete()
+    assert [turn.answer and turn.answer.text for turn in history] == ["A model."]
 
 
 class SlowPage:
