@@ -149,6 +149,7 @@ class ChatTurn:
         self.metrics: ReplyMetrics | None = None
         self.counted: dict[str, StoredMessage] = {}
         self._began = chat.clock()
+        self._joined = False
         self._admitted: float | None = None
         self._first: float | None = None
         self._deltas = 0
@@ -279,6 +280,7 @@ class ChatTurn:
         asked = await self._request(engine, model)
         expected = self._expected(engine, model, asked)
         ticket = self._chat.queue_of(engine).join(self.asker.who, asked_in=self.asker.request_id, expected=expected)
+        self._joined = True
         try:
             async with aclosing(ticket.wait()) as places:
                 async for place in places:
@@ -457,7 +459,7 @@ class ChatTurn:
         return ReplyMetrics(
             outcome=outcome,
             total_seconds=now - self._began,
-            queue_seconds=admitted - self._began,
+            queue_seconds=admitted - self._began if self._joined else 0.0,
             first_token_seconds=None if self._first is None else self._first - self._began,
             load_seconds=usage.load_seconds if usage else 0.0,
             prompt_seconds=usage.prompt_seconds if usage else (self._first or now) - admitted,
