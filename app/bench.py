@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from app.assembly.answering import Answering, answering
 from app.command_line import be_quiet
-from app.doctor.check import is_here
 from app.doctor.machine import machine_or_none
 from app.doctor.ports import health_of
 from app.engines.base import ModelInfo
@@ -25,7 +24,7 @@ from app.errors import ChatError
 from app.machine import MIB, Machine
 from app.model_sizes import Expected, expected
 from app.running import take_over
-from app.settings import Settings, settings_or_exit
+from app.settings import Settings, on_this_machine, settings_or_exit
 from app.trial import Measured, Trial
 from app.windows import Windows
 
@@ -141,7 +140,7 @@ async def measure(settings: Settings, name: str, seconds: float) -> Result:
     finally:
         await answers.close()
     urls = {"ollama": settings.ollama_host, "vllm": settings.vllm_url}
-    machine = machine_or_none() if is_here(urls.get(model.engine, "http://localhost")) else None
+    machine = machine_or_none() if on_this_machine(urls.get(model.engine, "http://localhost")) else None
     found = trial.measured
     sizes = expected(found.generation_speed, model.size, machine, settings.num_ctx, settings.slots or 1)
     return Result(model.id, model.size, found, whole, health.process.replies if health else None, machine, sizes)
