@@ -594,6 +594,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def wants_ollama(self) -> bool:
+        """Whether an Ollama should be there: not where another server was named, and it was not."""
+        return not self.vllm_url or "ollama_host" in self.model_fields_set
+
+    @property
     def ollama_models(self) -> tuple[str, ...]:
         """The names in MODELS, at least one."""
         return tuple(dict.fromkeys(self.models.replace(",", " ").split())) or ("gemma2:2b",)
