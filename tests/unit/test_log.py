@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.log import CATEGORIES, JsonLines
+from app.log import CATEGORIES, JsonLines, TextLines
 from app.request_ids import WithRequestId
 from tests.site import Program, fake_ollama, server
 from tests.tab import Tab, Visitor
@@ -48,6 +49,18 @@ def test_a_json_line_has_its_category_and_numbers_apart() -> None:
 def test_a_line_of_somebody_else_s_is_told_as_such() -> None:
     found = line("connection broke\nhere")
     assert (found["category"], found["message"]) == ("OTHER", "connection broke\nhere")
+
+
+def test_nobody_writes_a_line_of_their_own_into_the_text() -> None:
+    words = "broke\n2026-11-21 20:00:00 ERROR - AUTH\x1b[2J\u2028"
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError:
+        record = logging.LogRecord("app.x", logging.INFO, "x.py", 1, "CHAT %s", (words,), sys.exc_info())
+    WithRequestId().filter(record)
+    first, *trace = TextLines().format(record).splitlines()
+    assert first.endswith(r"INFO - CHAT broke\n2026-11-21 20:00:00 ERROR - AUTH\x1b[2J\u2028")
+    assert trace[0].startswith("Traceback")
 
 
 @pytest.fixture(scope="module", params=["json", "text"])
