@@ -7,11 +7,13 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from app.settings import ROOT, Settings
 
+_NOBODY = 65534
 DOCKER = '#!/bin/sh\necho "$@" >>"$(dirname "$0")/asked"\n[ "$2" != port ] || echo 127.0.0.1:3000\n'
 
 
@@ -26,7 +28,7 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def up_full(clone: Path) -> subprocess.CompletedProcess[str]:
+def up_full(clone: Path, user: int | None = None) -> subprocess.CompletedProcess[str]:
     path = f"{clone / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [str(clone / "scripts" / "up-full")],
@@ -35,6 +37,7 @@ def up_full(clone: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
         check=False,
+        user=user,
     )
 
 
@@ -107,6 +110,19 @@ def test_a_file_of_passwords_that_is_gone_is_not_made_anew(clone: Path) -> None:
     ended = up_full(clone)
     assert ended.returncode == 1
     assert "secrets/postgres.env is gone" in ended.stderr
+
+
+def test_another_user_is_told_whose_it_is(clone: Path) -> None:
+    up_full(clone)
+    with TemporaryDirectory() as folder:  # one that others reach, too
+        theirs = Path(folder)
+        shutil.copytree(clone, theirs, dirs_exist_ok=True)
+        theirs.chmod(0o755)
+        (theirs / "secrets").chmod(0)
+        ended = up_full(theirs, user=_NOBODY if os.geteuid() == 0 else None)
+        (theirs / "secrets").chmod(0o700)
+    assert ended.returncode == 1
+    assert "secrets belongs to user" in ended.stderr
 
 
 def test_a_choice_of_profiles_of_ones_own_is_not_changed(clone: Path) -> None:
