@@ -116,11 +116,13 @@ def test_the_chats_settings_are_good_ones(overlay: list[Manifest], monkeypatch: 
         "SECRET_KEY": "0123456789abcdef" * 4,
         "RATE_LIMIT_STORAGE": "redis://:word@redis:6379",
         "VLLM_API_KEY": "key",
+        "METRICS_TOKEN": "token",
     }
     _, container = chat_of(overlay)
     for name, value in environment(container, overlay).items():
         monkeypatch.setenv(name, made[name] if value is None else value)
     settings = read_settings(_env_file=None)
+    assert settings.metrics_token is not None
     assert settings.port == container["ports"][0]["containerPort"]
     _, slash, model = settings.model.partition("/")
     assert slash
