@@ -67,6 +67,7 @@ def set_up_log(level: str, form: Format) -> None:
     # Packages write what they are given when they debug: aiosqlite each row, and with it what people say.
     logging.basicConfig(level=max(logging.getLevelName(level), logging.INFO))
     logging.getLogger("app").setLevel(level)
+    logging.captureWarnings(capture=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(WithRequestId())
         handler.setFormatter(JsonLines() if form == "json" else TextLines())

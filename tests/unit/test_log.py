@@ -56,6 +56,14 @@ def test_a_line_of_somebody_else_s_is_told_as_such() -> None:
     assert (found["category"], found["message"]) == ("OTHER", "connection broke\nhere")
 
 
+def test_a_warning_of_pythons_is_a_line_too() -> None:
+    code = "import warnings; from app.log import set_up_log; set_up_log('INFO', 'json'); warnings.warn('old\\nways')"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    (found,) = map(json.loads, ended.stderr.splitlines())
+    assert (found["level"], found["category"]) == ("WARNING", "OTHER")
+    assert "old\nways" in found["message"]
+
+
 def test_nobody_writes_a_line_of_their_own_into_the_text() -> None:
     words = "broke\n2026-11-21 20:00:00 ERROR - AUTH\x1b[2J\u2028"
     try:
