@@ -21,6 +21,8 @@ DOCKER = '#!/bin/sh\necho "$@" >>"$(dirname "$0")/asked"\n[ "$2" != port ] || ec
 def clone(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "up-full", tmp_path / "scripts")
+    for name in ("prometheus", "grafana"):
+        shutil.copytree(ROOT / "deploy" / name, tmp_path / "deploy" / name)
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
     docker.write_text(DOCKER, encoding="ascii")
@@ -89,7 +91,7 @@ def test_what_was_made_once_stays_and_settings_of_ones_own_too(clone: Path) -> N
     assert secrets_of(clone) == first
     assert settings.read_text(encoding="ascii") == written
     assert {"PORT=80", "COMPOSE_PROFILES=full"} <= set(written.splitlines())
-    assert sorted(path.name for path in clone.iterdir()) == [".env", "bin", "scripts", "secrets"]
+    assert sorted(path.name for path in clone.iterdir()) == [".env", "bin", "deploy", "scripts", "secrets"]
 
 
 def test_memory_is_left_for_the_others_unless_somebody_has_decided_on_it(clone: Path) -> None:
@@ -102,6 +104,15 @@ def test_memory_is_left_for_the_others_unless_somebody_has_decided_on_it(clone: 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     memory = next(line for line in settings.read_text(encoding="ascii").splitlines() if line.startswith("MEMORY="))
     assert int(memory.removeprefix("MEMORY=").removesuffix("m")) == pytest.approx(total - 1152, abs=8)
+
+
+def test_what_prometheus_and_grafana_read_may_be_read_by_them(clone: Path) -> None:
+    mounted = list((clone / "deploy").rglob("*"))
+    for path in mounted:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    assert up_full(clone).returncode == 0
+    for path in mounted:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o705 if path.is_dir() else 0o604), path
 
 
 def test_a_file_of_passwords_that_is_gone_is_not_made_anew(clone: Path) -> None:
