@@ -12,7 +12,8 @@ OLLAMA_WAIT=${OLLAMA_WAIT:-15}            # seconds that it has to answer before
 stop=${STOP_SECONDS:-10}
 [[ $stop =~ ^[0-9]+ ]] || stop=10 # the app tells what is wrong with it
 FORM=${LOG_FORMAT:-text} FORM=${FORM,,}
-LAST_RESORT=$((${stop%.*} + 3)) # seconds after which whatever still runs is killed
+# Seconds after which whatever still runs is killed: replies have STOP_SECONDS, and writes where the database is away.
+LAST_RESORT=$((2 * ${stop%.*} + 5))
 
 say() { # $1: what; $2: level. In the form of app/log.py
     local words=$1

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,41 +71,6 @@ def test_nobody_writes_a_line_of_their_own_into_the_text() -> None:
     first, *trace = TextLines().format(record).splitlines()
     assert first.endswith(r"INFO - CHAT broke\n2026-11-21 20:00:00 ERROR - AUTH\x1b[2J\u2028")
     assert trace[0].startswith("Traceback")
-
-
-@pytest.mark.parametrize("form", ["json", "JSON", "text", None])
-def test_what_the_container_says_has_the_same_form(tmp_path: Path, form: str | None) -> None:
-    """Without a program that could be started."""
-    shutil.copy(ROOT / "entrypoint.sh", tmp_path)
-    python = tmp_path / "bin" / "python3"
-    python.parent.mkdir()
-    python.write_text("#!/bin/sh\nexit 3\n", encoding="ascii")
-    python.chmod(0o755)
-    elsewhere = 'http://a"b\\c\td:11434'
-    environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "OLLAMA_HOST": elsewhere}
-    ended = subprocess.run(
-        [str(tmp_path / "entrypoint.sh")],
-        env=environment if form is None else environment | {"LOG_FORMAT": form},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert ended.returncode == 3
-    first, second = ended.stderr.splitlines()
-    if form in ("text", None):
-        assert first.endswith(f" INFO START Ollama is at {elsewhere}, none is started here")
-        assert second.endswith(" ERROR START the web app has ended with code 3")
-        return
-    found, broke = json.loads(first), json.loads(second)
-    assert datetime.now(UTC) - datetime.fromisoformat(found.pop("timestamp")) < timedelta(minutes=1)
-    assert found == {
-        "level": "INFO",
-        "category": "START",
-        "request_id": "-",
-        "message": f"Ollama is at {elsewhere}, none is started here".replace("\t", " "),
-    }
-    assert (broke["level"], broke["message"]) == ("ERROR", "the web app has ended with code 3")
 
 
 @pytest.fixture(scope="module", params=["json", "text"])
