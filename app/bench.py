@@ -32,7 +32,8 @@ _QUICK: Final = 120.0
 _THOROUGH: Final = 300.0
 _HOW: Final = (
     "Expected: the measured tokens/s times the size of its file over theirs, for each token reads all weights once.\n"
-    "Their files are taken as 4-bit ones; good: 8 tokens/s and more, slow: 3 and more."
+    "Their files are taken as 4-bit ones; good: 8 tokens/s and more, slow: 3 and more.\n"
+    "The memory is the machine's; that of a graphics card is not looked at."
 )
 
 
