@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.asker import Asker
 from app.chat import Chat
+from app.disk import Disk
 from app.engines.base import CompletionRequest, EngineEvent, GenerationOptions, ModelInfo
 from app.engines.catalog import Catalog
 from app.errors import ChatError, EngineFailed
@@ -176,6 +181,33 @@ def test_the_machine_tells_of_its_memory_and_disk() -> None:
     assert found["memory_used_bytes", (("scope", "container"),)] == 1
     assert found["memory_size_bytes", (("scope", "machine"),)] == 4
     assert (found["disk_free_bytes", ()], found["disk_size_bytes", ()]) == (5, 6)
+
+
+def test_a_disk_that_hangs_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, answers = Disk(tmp_path), Event()
+
+    def hangs(_: Path) -> Usage:
+        answers.wait()
+        return Usage(7, 4, 3)
+
+    told = disk()
+    assert told is not None
+    assert told[1] == shutil.disk_usage(tmp_path).total
+    monkeypatch.setattr(shutil, "disk_usage", hangs)
+    assert disk() is None
+    assert disk() is None
+    answers.set()
+    while disk() is None:
+        pass
+    assert disk() == (3, 7)
+    monkeypatch.undo()
+    assert Disk(tmp_path / "not there")() is None
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 def test_what_the_machine_does_not_tell_has_no_series() -> None:
