@@ -194,7 +194,7 @@ def test_a_scrape_while_the_database_is_away_says_so(postgres: Postgres, tmp_pat
     postgres.stop()
     with (
         fake_ollama(tmp_path, "--speedup", "1000") as ollama,
-        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=url) as program,
+        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=url, MODELS_CACHE_SECONDS="1") as program,
     ):
 
         def up() -> float:
@@ -208,6 +208,8 @@ def test_a_scrape_while_the_database_is_away_says_so(postgres: Postgres, tmp_pat
         until(lambda: scraper.answered > 10)
         postgres.start()
         until(lambda: up() == 1)
+        postgres.stop()  # nobody but Prometheus asks for anything
+        until(lambda: up() == 0)
         scraper.end()
         assert (scraper.wrong, scraper.unanswered) == ([], 0)
 

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import kubernetes_validate
 import pytest
@@ -181,7 +181,7 @@ def test_what_is_for_prometheus_is_not_for_visitors(overlay: list[Manifest]) -> 
     assert leads == {"/metrics": ("Exact", "nobody"), "/debug": ("Prefix", "nobody"), "/": ("Prefix", "chat")}
     (nobody,) = of_kind(overlay, "Service", "nobody")
     assert "selector" not in nobody["spec"]
-    metrics, debug = metrics_routes(CollectorRegistry(), None).routes, debug_routes(Mock(), None).routes
+    metrics, debug = metrics_routes(CollectorRegistry(), None, AsyncMock()).routes, debug_routes(Mock(), None).routes
     assert [getattr(route, "path", None) for route in (*metrics, *debug)] == ["/metrics", "/debug/tasks"]
 
 
