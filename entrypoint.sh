@@ -11,9 +11,20 @@ QUICK=60                                  # a death within so many seconds of it
 OLLAMA_WAIT=${OLLAMA_WAIT:-15}            # seconds that it has to answer before the app looks for another model
 stop=${STOP_SECONDS:-10}
 [[ $stop =~ ^[0-9]+ ]] || stop=10 # the app tells what is wrong with it
-LAST_RESORT=$((${stop%.*} + 3)) # seconds after which whatever still runs is killed
+FORM=${LOG_FORMAT:-text} FORM=${FORM,,}
+# Seconds after which whatever still runs is killed: replies have STOP_SECONDS, and writes where the database is away.
+LAST_RESORT=$((2 * ${stop%.*} + 5))
 
-say() { printf '%(%F %T)T %s START %s\n' -1 "${2:-INFO}" "$1" >&2; }
+say() { # $1: what; $2: level. In the form of app/log.py
+    local words=$1
+    if [ "$FORM" != json ]; then
+        printf '%(%F %T)T %s START %s\n' -1 "${2:-INFO}" "$words" >&2
+        return
+    fi
+    words=${words//\\/\\\\} words=${words//\"/\\\"} words=${words//[[:cntrl:]]/ }
+    TZ=UTC0 printf '{"timestamp": "%(%FT%T)T.000+00:00", "level": "%s", "category": "START", "request_id": "-", "message": "%s"}\n' \
+        -1 "${2:-INFO}" "$words" >&2
+}
 die() { echo "chainlit-ollama: $1" >&2; exit 1; }
 
 python=$(command -v .venv/bin/python || command -v python3) || die "python3 is not installed"
@@ -88,8 +99,13 @@ ollama_environment() {
 }
 
 ollama_log() { # warnings and errors; neither Ollama nor its model process logs what people write
-    exec grep --line-buffered -E \
+    local line
+    local some=(
+        grep --line-buffered -E
         'level=(WARN|ERROR)|[Ee]rror|[Ff]ail|ASSERT|terminate|^(panic|fatal|goroutine|SIG)|\.go:[0-9]+ \+0x'
+    )
+    [ "$FORM" = json ] || exec "${some[@]}"
+    "${some[@]}" | while IFS= read -r line; do say "Ollama: $line" WARNING; done
 }
 
 start_ollama() {

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from app.assembly.answering import Answering, answering
 from app.command_line import be_quiet
-from app.doctor.check import is_here
 from app.doctor.machine import machine_or_none
 from app.doctor.ports import health_of
 from app.engines.base import ModelInfo
@@ -25,7 +24,7 @@ from app.errors import ChatError
 from app.machine import MIB, Machine
 from app.model_sizes import Expected, expected
 from app.running import take_over
-from app.settings import Settings, settings_or_exit
+from app.settings import Settings, on_this_machine, settings_or_exit
 from app.trial import Measured, Trial
 from app.windows import Windows
 
@@ -33,7 +32,8 @@ _QUICK: Final = 120.0
 _THOROUGH: Final = 300.0
 _HOW: Final = (
     "Expected: the measured tokens/s times the size of its file over theirs, for each token reads all weights once.\n"
-    "Their files are taken as 4-bit ones; good: 8 tokens/s and more, slow: 3 and more."
+    "Their files are taken as 4-bit ones; good: 8 tokens/s and more, slow: 3 and more.\n"
+    "The memory is the machine's; that of a graphics card is not looked at."
 )
 
 
@@ -117,12 +117,13 @@ async def measure(settings: Settings, name: str, seconds: float) -> Result:
     Args:
         settings: of the server.
         name: of the model; empty: the default one.
-        seconds: that it may take.
+        seconds: that it may take, from now on.
 
     Raises:
         NoModel: no engine has one.
         ChatError: the engine fails, or has not that model.
     """
+    until = asyncio.get_running_loop().time() + seconds
     health = await health_of(settings.host, settings.port)
     answers = answering(settings, Windows())
     try:
@@ -134,14 +135,14 @@ async def measure(settings: Settings, name: str, seconds: float) -> Result:
         )
         whole = True
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 await trial.run()
         except TimeoutError:
             whole = False
     finally:
         await answers.close()
     urls = {"ollama": settings.ollama_host, "vllm": settings.vllm_url}
-    machine = machine_or_none() if is_here(urls.get(model.engine, "http://localhost")) else None
+    machine = machine_or_none() if on_this_machine(urls.get(model.engine, "http://localhost")) else None
     found = trial.measured
     sizes = expected(found.generation_speed, model.size, machine, settings.num_ctx, settings.ollama_slots)
     return Result(model.id, model.size, found, whole, health.process.replies if health else None, machine, sizes)
@@ -167,7 +168,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 measured, 1 not measured, 2 not understood, 130 stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m app.bench",
-        description="Measure how fast this server's model is, and tell which sizes of models are sensible here.",
+        description="Measure how fast this server's model is, and tell which sizes of models are sensible here. "
+        "Its requests go past the queue: who chats meanwhile waits a little longer.",
     )
     parser.add_argument("--quick", action="store_true", help="two minutes at most; otherwise five")
     parser.add_argument("--seconds", type=_seconds, help="another bound")

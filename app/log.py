@@ -6,6 +6,7 @@ A line begins with its category: HEALTH, MODELS, CHAT, STATS, AUTH or STORE.
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -18,6 +19,7 @@ CATEGORIES: Final = frozenset(("HEALTH", "MODELS", "CHAT", "STATS", "AUTH", "STO
 
 _TEXT: Final = "%(asctime)s %(levelname)s %(request_id)s %(message)s"
 _DATE: Final = "%Y-%m-%d %H:%M:%S"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class JsonLines(JsonFormatter):
@@ -43,6 +45,18 @@ class JsonLines(JsonFormatter):
         log_data.update(more)
 
 
+class TextLines(logging.Formatter):
+    """One line of text for each event: what would end it, or move the terminal's cursor, is written as in Python. Only
+    the trace of an error follows on lines of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT, _DATE)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        return _CONTROL.sub(lambda sign: repr(sign[0])[1:-1], super().formatMessage(record))
+
+
 def set_up_log(level: str, form: Format) -> None:
     """Let this program's own lines be written to standard error.
 
@@ -51,12 +65,12 @@ def set_up_log(level: str, form: Format) -> None:
         form: how a line is written.
     """
     # Packages write what they are given when they debug: aiosqlite each row, and with it what people say.
-    logging.basicConfig(level=max(logging.getLevelName(level), logging.INFO), format=_TEXT, datefmt=_DATE)
+    logging.basicConfig(level=max(logging.getLevelName(level), logging.INFO))
     logging.getLogger("app").setLevel(level)
+    logging.captureWarnings(capture=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(WithRequestId())
-        if form == "json":
-            handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines() if form == "json" else TextLines())
     # Each request to an engine is our business, not the log's, and so are the steps of a migration.
     for name in ("httpx", "alembic", "watchfiles.main"):
         logging.getLogger(name).setLevel(logging.WARNING)

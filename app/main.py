@@ -16,7 +16,7 @@ from app.api.dashboard import dashboard_routes
 from app.api.debug import debug_routes
 from app.api.docs import DESCRIPTION, add_docs
 from app.api.guard import BEARER
-from app.api.health import health_routes
+from app.api.health import health_routes, refreshing
 from app.api.me import nobodys_routes
 from app.api.metrics import metrics_routes
 from app.api.native import native_routes
@@ -146,6 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.wind_up = wind_up
     app.state.visitors = kept.visitors if kept is not None else None
     app.state.login = settings.login
+    refresh = refreshing(chat.catalog, database, settings.models_cache_seconds)
     app.include_router(
         health_routes(
             chat,
@@ -158,7 +159,7 @@ def create_app(settings: Settings) -> FastAPI:
             max_age=settings.models_cache_seconds,
         )
     )
-    app.include_router(metrics_routes(registry, settings.metrics_token), include_in_schema=False)
+    app.include_router(metrics_routes(registry, settings.metrics_token, refresh), include_in_schema=False)
     app.include_router(debug_routes(chat, settings.metrics_token), include_in_schema=False)
     app.include_router(dashboard_routes(drawn, standing), include_in_schema=False)
     app.include_router(owned_routes(store), include_in_schema=False)

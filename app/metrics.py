@@ -18,7 +18,7 @@ class ReplyMetrics:
 
     Attributes:
         total_seconds: from the question to the end of the reply.
-        queue_seconds: of it, waiting for a slot.
+        queue_seconds: of it, waiting for a slot; 0: it was refused before.
         first_token_seconds: from the question to the first piece of text.
         load_seconds, prompt_seconds, generation_seconds: the engine's three phases.
         prompt_tokens, cached_tokens, reply_tokens: as the engine counted them.

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from app.admission import Queue
 from app.engines.base import Engine
 from app.engines.catalog import EngineState
+from app.errors import ChatError
 from app.machine import InUse
 from app.metrics import Ended
 
@@ -68,16 +69,19 @@ class ReplySeries:
         metrics = ended.metrics
         model = (ended.model.engine, ended.model.name) if ended.model is not None else (_NOBODY, _NOBODY)
         self._requests.labels(ended.asker.source, *model, metrics.outcome).inc()
-        if ended.error is not None:
-            self._errors.labels(*model, ended.error.code).inc()
+        if metrics.outcome == "failed":
+            # Without one it is a mistake of this program.
+            self._errors.labels(*model, (ended.error or ChatError).code).inc()
         if ended.cut:
             self._cuts.labels(*model).inc()
-        self._queue_time.labels(*model).observe(metrics.queue_seconds)
+        if metrics.queue_seconds > 0:  # who was refused at once has not waited
+            self._queue_time.labels(*model).observe(metrics.queue_seconds)
         if metrics.load_seconds > 0:
             self._load_time.labels(*model).observe(metrics.load_seconds)
-        if metrics.first_token_seconds is None:
+        if metrics.first_token_seconds is not None:
+            self._first.labels(*model).observe(metrics.first_token_seconds)
+        elif metrics.outcome != "finished":
             return  # neither read nor written as far as anybody can know
-        self._first.labels(*model).observe(metrics.first_token_seconds)
         self._prompt.labels(*model).inc(metrics.read_tokens)
         self._prompt_size.labels(*model).observe(metrics.read_tokens)
         self._reply.labels(*model).inc(metrics.reply_tokens)

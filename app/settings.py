@@ -600,6 +600,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def wants_ollama(self) -> bool:
+        """Whether an Ollama should be there: not where another server was named, and it was not."""
+        return not self.vllm_url or "ollama_host" in self.model_fields_set
+
+    @property
     def ollama_models(self) -> tuple[str, ...]:
         """The names in MODELS, at least one."""
         return tuple(dict.fromkeys(self.models.replace(",", " ").split())) or ("gemma2:2b",)
@@ -701,9 +706,14 @@ def _one_line(problem: ValidationError) -> str:
         there = {key.upper() for key, value in {**dotenv_values(".env"), **os.environ}.items() if value}
         name = next((known for known in variable_names(field) if known in there), name)
     secret = "SecretStr" in str(Settings.model_fields[field].annotation) if field in Settings.model_fields else False
-    value = "(secret)" if secret else repr(first.get("input"))
+    value = "(secret)" if secret else repr(_without_password(first.get("input")))
     allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name.upper()}={value} is not allowed: it takes {allowed}"
+
+
+def _without_password(value: object) -> object:
+    """A value that cannot be used, and may all the same have a password before its host."""
+    return re.sub(r"^(\w+:/+)?.*@", r"\1(secret)@", value, flags=re.DOTALL) if isinstance(value, str) else value
 
 
 def settings_or_exit() -> Settings:

@@ -22,10 +22,15 @@ class Stopwatch:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began = clock()
+        self._joined = False
         self._admitted: float | None = None
         self._first: float | None = None
         self.pieces = 0
         self.usage: Usage | None = None
+
+    def join(self) -> None:
+        """It has a place in the queue. What is refused before has not waited."""
+        self._joined = True
 
     def admit(self) -> None:
         """It has waited for its turn until now."""
@@ -57,7 +62,7 @@ class Stopwatch:
         return ReplyMetrics(
             outcome=outcome,
             total_seconds=now - self._began,
-            queue_seconds=admitted - self._began,
+            queue_seconds=admitted - self._began if self._joined else 0.0,
             first_token_seconds=None if self._first is None else self._first - self._began,
             load_seconds=usage.load_seconds if usage else 0.0,
             prompt_seconds=usage.prompt_seconds if usage else first - admitted,

@@ -245,6 +245,7 @@ class ChatTurn:
         asked = await self._request(engine, model)
         expected = self._attempt(engine, model, asked).expected
         ticket = self._chat.queue_of(engine).join(self.asker.who, asked_in=self.asker.request_id, expected=expected)
+        self._watch.join()
         try:
             async with aclosing(ticket.wait()) as places:
                 async for place in places:

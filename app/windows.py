@@ -110,12 +110,17 @@ def _redis(url: SecretStr) -> RedisStorage:
         ) from None
     options = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE, "retry": Retry(NoBackoff(), 0)}
     try:
-        return RedisStorage(
+        storage = RedisStorage(
             f"async+{url.get_secret_value()}",
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix="chainlit-ollama",
             **options,  # type: ignore[arg-type]
         )
-    except (ConfigurationError, ValueError) as problem:
-        raise WindowsUnusable(f"RATE_LIMIT_STORAGE cannot be used ({type(problem).__name__})") from None
+        # What the URL sets that there is not would else be found out with the first reply.
+        storage.bridge.get_connection().connection_pool.make_connection()  # type: ignore[attr-defined]
+    except (ConfigurationError, ValueError, TypeError) as problem:
+        raise WindowsUnusable(
+            f"RATE_LIMIT_STORAGE cannot be used ({type(problem).__name__}). It takes redis://:password@host:6379"
+        ) from None
+    return storage

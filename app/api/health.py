@@ -66,6 +66,18 @@ class Fresh:
             log.exception("HEALTH what is known could not be refreshed")
 
 
+def refreshing(catalog: Catalog, database: Database | None, max_age: float) -> Callable[[], Awaitable[None]]:
+    """What looks again at the engines and the database where that was done more than `max_age` seconds ago."""
+    fresh = [Fresh(catalog.everything, lambda: _oldest(catalog), max_age)]
+    if database is not None:
+        fresh.append(Fresh(lambda: _reach(database), lambda: database.age, max_age))
+
+    async def refresh() -> None:
+        await asyncio.gather(*(one.refresh() for one in fresh))
+
+    return refresh
+
+
 def health_routes(
     chat: Chat,
     finder: DefaultModelFinder,
@@ -94,9 +106,7 @@ def health_routes(
     routes = APIRouter(tags=["Health"])
     began = time.monotonic()
     catalog = chat.catalog
-    fresh = [Fresh(catalog.everything, lambda: _oldest(catalog), max_age)]
-    if database is not None:
-        fresh.append(Fresh(lambda: _reach(database), lambda: database.age, max_age))
+    refresh = refreshing(catalog, database, max_age)
 
     def process() -> ProcessHealth:
         return ProcessHealth(
@@ -125,7 +135,7 @@ def health_routes(
         """200 as long as the server runs. What is told of engines and database may be some seconds old, see
         `age_seconds`: they are not asked for each probe."""
         near = is_near(request)
-        await asyncio.gather(*(one.refresh() for one in fresh))
+        await refresh()
         states, model, stored = catalog.states(), _default_model(finder), kept()
         lacking = explain(finder.current, finder.wishes, "en").level == "warning"
         degraded = lacking or stored.state == "away" or any(state.problem and missed(state) for state in states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -13,13 +14,16 @@ from pydantic import SecretStr
 from app.api.near import is_near
 
 
-def metrics_routes(registry: CollectorRegistry, token: SecretStr | None) -> APIRouter:
+def metrics_routes(
+    registry: CollectorRegistry, token: SecretStr | None, refresh: Callable[[], Awaitable[None]]
+) -> APIRouter:
     """`GET /metrics`: the series of a registry in Prometheus' text format.
 
     Args:
         registry: of the series.
         token: who has it may read; None: who asks from a loopback or private address, and not through a proxy for
             somebody from elsewhere.
+        refresh: looks again at what may have changed unnoticed, where nobody else asks.
     """
     routes = APIRouter()
 
@@ -27,6 +31,7 @@ def metrics_routes(registry: CollectorRegistry, token: SecretStr | None) -> APIR
     async def metrics(request: Request) -> Response:
         if (no := refusal(request, token, "The metrics")) is not None:
             return no
+        await refresh()
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes

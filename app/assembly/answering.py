@@ -116,6 +116,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         max_age=settings.models_cache_seconds,
         timeout=settings.models_timeout,
         num_ctx=settings.num_ctx,
+        unasked=() if settings.wants_ollama else {ollama.name},
     )
     chat = Chat(
         catalog,

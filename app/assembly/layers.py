@@ -66,7 +66,9 @@ def add_refusals(app: FastAPI) -> None:
 
     async def database_away(request: Request, problem: Exception) -> Response:
         """What a visitor asks of the database itself: the list, an old conversation, a new name, a thumb."""
-        log.error("STORE %s %s not answered: %s", request.method, request.url.path, problem)
+        # The route, not the path: whose conversation it is about is nobody's business.
+        route = getattr(request.scope.get("route"), "path", "-")
+        log.error("STORE %s %s not answered: %s", request.method, route, problem)
         return await refusal(request, Refused("database_away"))
 
     for part in (app, chainlit_server.app):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 
 from app import __version__
 from app.assembly.answering import Answering
+from app.disk import Disk
 from app.machine import memory_in_use
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
@@ -51,17 +51,9 @@ def measure_server(
         )
     ahead = answers.chat.ahead
     AheadSeries(registry, tokens=lambda: ahead.tokens, seconds=lambda: ahead.seconds)
-    MachineSeries(registry, memory=memory_in_use, disk=lambda: _disk_of(data_dir))
+    MachineSeries(registry, memory=memory_in_use, disk=Disk(data_dir))
     ProcessCollector(registry=registry)
     Info(f"{PREFIX}_build", "What runs here.", registry=registry).info({"version": __version__})
-
-
-def _disk_of(folder: Path) -> tuple[int, int] | None:
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return None
-    return usage.free, usage.total
 
 
 def measure_http(registry: CollectorRegistry, app: FastAPI) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from app.assembly.answering import Answering
 from app.machine import Machine
-from app.settings import Settings
+from app.settings import Settings, on_this_machine
 
 Status = Literal["ok", "warning", "problem"]
 
@@ -55,7 +53,7 @@ class Patient:
     @property
     def ollama_is_here(self) -> bool:
         """Whether Ollama is on this machine: then its memory and its disk are this machine's."""
-        return is_here(self.settings.ollama_host)
+        return on_this_machine(self.settings.ollama_host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +67,3 @@ class Check:
 def first_sentence(problem: Exception) -> str:
     """What went wrong, without what a visitor may do about it."""
     return str(problem).split(". ")[0].splitlines()[0].removesuffix(".")
-
-
-def is_here(url: str) -> bool:
-    """Whether an address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

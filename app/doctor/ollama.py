@@ -28,6 +28,8 @@ async def ollama(patient: Patient) -> Sequence[Finding]:
         version = await engine.version()
         models = await engine.models()
     except EngineError as problem:
+        if not patient.settings.wants_ollama:
+            return [Finding("ollama", "ok", "none, nor was it asked for: VLLM_URL is set and OLLAMA_HOST is not")]
         # Where something else answers none is needed; the check of the model tells whether anything does.
         advice = "ollama serve, or set OLLAMA_HOST to where it runs; not needed if another engine answers"
         return [Finding("ollama", "warning", first_sentence(problem), advice)]

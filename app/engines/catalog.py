@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.engines.base import Engine, ModelInfo
@@ -51,6 +51,7 @@ class Catalog:
         max_age: seconds that a list is kept.
         timeout: seconds that each engine has to answer; one that does not is left out, the others are listed.
         num_ctx: the context length for engines that take one.
+        unasked: engines that nobody has asked for: that one of them is not there is nothing to warn of.
         clock: seconds, monotonic.
     """
 
@@ -62,6 +63,7 @@ class Catalog:
         max_age: float = 30,
         timeout: float = 5,
         num_ctx: int = 4096,
+        unasked: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engines = {engine.name: engine for engine in engines}
@@ -69,6 +71,7 @@ class Catalog:
         self._max_age = max_age
         self._timeout = timeout
         self._num_ctx = num_ctx
+        self._unasked = frozenset(unasked)
         self._clock = clock
         self._models: tuple[ModelInfo, ...] = ()
         self._read_at: float | None = None
@@ -155,7 +158,10 @@ class Catalog:
                 else EngineError(engine=engine.label, detail=f"no list of models within {self._timeout:g} s")
             )
             if engine.name not in self.problems:
-                log.warning("MODELS %s", failure)
+                if engine.name in self._unasked and not self._state(engine).ever_up:
+                    log.info("MODELS %s is not there, nor was it asked for", engine.label)
+                else:
+                    log.warning("MODELS %s", failure)
             self.problems[engine.name] = failure
             self._note(engine, None)
             return ()

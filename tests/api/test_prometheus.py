@@ -104,7 +104,7 @@ def test_each_alert_fires_when_it_should_and_not_when_it_should_not() -> None:
     assert {case["alertname"] for case in tried if not case["exp_alerts"]} == set(alerts())
 
 
-def test_every_failure_of_an_engine_counts_for_the_alert_of_errors() -> None:
+def test_every_failure_that_is_not_the_askers_counts_for_the_alert_of_errors() -> None:
     def codes(kind: type[errors.EngineError]) -> set[str]:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
@@ -113,6 +113,9 @@ def test_every_failure_of_an_engine_counts_for_the_alert_of_errors() -> None:
     pattern = re.compile(found[1])
     counted = {code for code in codes(errors.EngineError) if pattern.fullmatch(code)}
     assert counted == codes(errors.EngineError) - OF_THE_ASKER
+    # No memory left, and a mistake of the program itself; all others are the asker's, or what the queue's alerts see.
+    refused = {kind.code for kind in errors.ChatError.__subclasses__()} - {errors.EngineError.code}
+    assert {code for code in {errors.ChatError.code, *refused} if pattern.fullmatch(code)} == {"error", "memory_short"}
 
 
 def test_an_alert_says_what_happened_and_what_to_do() -> None:
@@ -191,7 +194,7 @@ def test_a_scrape_while_the_database_is_away_says_so(postgres: Postgres, tmp_pat
     postgres.stop()
     with (
         fake_ollama(tmp_path, "--speedup", "1000") as ollama,
-        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=url) as program,
+        server(tmp_path, OLLAMA_HOST=ollama.url, DATABASE_URL=url, MODELS_CACHE_SECONDS="1") as program,
     ):
 
         def up() -> float:
@@ -205,6 +208,8 @@ def test_a_scrape_while_the_database_is_away_says_so(postgres: Postgres, tmp_pat
         until(lambda: scraper.answered > 10)
         postgres.start()
         until(lambda: up() == 1)
+        postgres.stop()  # nobody but Prometheus asks for anything
+        until(lambda: up() == 0)
         scraper.end()
         assert (scraper.wrong, scraper.unanswered) == ([], 0)
 

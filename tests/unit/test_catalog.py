@@ -85,6 +85,24 @@ async def test_an_engine_that_does_not_answer_in_time_is_left_out() -> None:
     assert "ollama" in catalog.problems
 
 
+async def test_only_an_engine_that_was_asked_for_or_was_there_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    ollama, vllm = two_engines()
+    ollama.problem = vllm.problem = EngineUnreachable(engine="It", url="http://x")
+    catalog = Catalog([ollama, vllm], unasked={"ollama"})
+    await catalog.models()
+    assert {(record.levelname, record.getMessage()[:12]) for record in caplog.records} == {
+        ("INFO", "MODELS Ollam"),
+        ("WARNING", "MODELS It do"),
+    }
+    ollama.problem = None
+    await catalog.models(fresh=True)
+    ollama.problem = vllm.problem
+    caplog.clear()
+    await catalog.models(fresh=True)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 async def test_the_list_is_kept_until_it_is_too_old() -> None:
     engine, clock = ScriptedEngine(), Clock()
     catalog = Catalog([engine], max_age=30, clock=clock)

@@ -304,8 +304,11 @@ async def test_who_finds_the_queue_full_is_refused_at_once() -> None:
     first = asyncio.create_task(events_of(ask(chat, SessionHistory("a"), "hi")))
     while not engine.requests:
         await asyncio.sleep(0)
+    refused = ask(chat, SessionHistory("b"), "hi")
     with pytest.raises(Busy):
-        await events_of(ask(chat, SessionHistory("b"), "hi"))
+        await events_of(refused)
+    assert refused.metrics is not None
+    assert refused.metrics.queue_seconds == 0
     engine.go_on.set()
     await first
 

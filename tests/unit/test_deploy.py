@@ -9,13 +9,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import kubernetes_validate
 import pytest
 from prometheus_client import CollectorRegistry
 
+from app.api.debug import debug_routes
 from app.api.health import health_routes
+from app.api.metrics import metrics_routes
 from app.series import ReplySeries
 from app.settings import ROOT, Settings, read_settings, variable_names
 from app.sizing import Machine, plan
@@ -114,11 +116,13 @@ def test_the_chats_settings_are_good_ones(overlay: list[Manifest], monkeypatch: 
         "SECRET_KEY": "0123456789abcdef" * 4,
         "RATE_LIMIT_STORAGE": "redis://:word@redis:6379",
         "VLLM_API_KEY": "key",
+        "METRICS_TOKEN": "token",
     }
     _, container = chat_of(overlay)
     for name, value in environment(container, overlay).items():
         monkeypatch.setenv(name, made[name] if value is None else value)
     settings = read_settings(_env_file=None)
+    assert settings.metrics_token is not None
     assert settings.port == container["ports"][0]["containerPort"]
     _, slash, model = settings.model.partition("/")
     assert slash
@@ -154,7 +158,7 @@ def test_whoever_selects_pods_finds_some(overlay: list[Manifest]) -> None:
             assert selects(spec["selector"]["matchLabels"], pods[name])
         elif manifest["kind"] == "PodDisruptionBudget":
             assert [pod for pod in pods if selects(spec["selector"]["matchLabels"], pods[pod])] == ["chat"]
-        elif manifest["kind"] == "Service":
+        elif manifest["kind"] == "Service" and "selector" in spec:
             (found,) = [pod for pod in pods if selects(spec["selector"], pods[pod])]
             assert {port["targetPort"] for port in spec["ports"]} <= ports[found]
         elif manifest["kind"] == "NetworkPolicy":
@@ -164,9 +168,21 @@ def test_whoever_selects_pods_finds_some(overlay: list[Manifest]) -> None:
             for selector in selectors:
                 assert any(selects(selector.get("matchLabels", {}), labels) for labels in pods.values()), name
     (ingress,) = of_kind(overlay, "Ingress")
-    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
-    (service,) = of_kind(overlay, "Service", backend["name"])
-    assert backend["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+        backend = path["backend"]["service"]
+        (service,) = of_kind(overlay, "Service", backend["name"])
+        assert backend["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_what_is_for_prometheus_is_not_for_visitors(overlay: list[Manifest]) -> None:
+    (ingress,) = of_kind(overlay, "Ingress")
+    paths = ingress["spec"]["rules"][0]["http"]["paths"]
+    leads = {path["path"]: (path["pathType"], path["backend"]["service"]["name"]) for path in paths}
+    assert leads == {"/metrics": ("Exact", "nobody"), "/debug": ("Prefix", "nobody"), "/": ("Prefix", "chat")}
+    (nobody,) = of_kind(overlay, "Service", "nobody")
+    assert "selector" not in nobody["spec"]
+    metrics, debug = metrics_routes(CollectorRegistry(), None, AsyncMock()).routes, debug_routes(Mock(), None).routes
+    assert [getattr(route, "path", None) for route in (*metrics, *debug)] == ["/metrics", "/debug/tasks"]
 
 
 def test_what_the_chat_is_told_to_ask_is_where_a_service_and_a_policy_let_it(overlay: list[Manifest]) -> None:

@@ -409,6 +409,15 @@ async def test_an_ollama_that_fails_is_a_warning(fault: Any) -> None:
     assert (list(found), found["ollama"].status) == (["ollama"], "warning")
 
 
+async def test_an_ollama_that_nobody_asked_for_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings(_env_file=None).wants_ollama
+    assert Settings(_env_file=None, vllm_url=NOBODY, ollama_host=NOBODY).wants_ollama
+    assert not Settings(_env_file=None, vllm_url=NOBODY).wants_ollama
+    monkeypatch.setattr(Settings, "wants_ollama", False)
+    found = await of(ollama)
+    assert (list(found), found["ollama"].status) == (["ollama"], "ok")
+
+
 @pytest.mark.parametrize(
     ("version", "status", "word"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.log import CATEGORIES, JsonLines
+from app.log import CATEGORIES, JsonLines, TextLines
 from app.request_ids import WithRequestId
+from app.settings import ROOT
 from tests.site import Program, fake_ollama, server
 from tests.tab import Tab, Visitor
 
@@ -48,6 +51,26 @@ def test_a_json_line_has_its_category_and_numbers_apart() -> None:
 def test_a_line_of_somebody_else_s_is_told_as_such() -> None:
     found = line("connection broke\nhere")
     assert (found["category"], found["message"]) == ("OTHER", "connection broke\nhere")
+
+
+def test_a_warning_of_pythons_is_a_line_too() -> None:
+    code = "import warnings; from app.log import set_up_log; set_up_log('INFO', 'json'); warnings.warn('old\\nways')"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    (found,) = map(json.loads, ended.stderr.splitlines())
+    assert (found["level"], found["category"]) == ("WARNING", "OTHER")
+    assert "old\nways" in found["message"]
+
+
+def test_nobody_writes_a_line_of_their_own_into_the_text() -> None:
+    words = "broke\n2026-11-21 20:00:00 ERROR - AUTH\x1b[2J\u2028"
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError:
+        record = logging.LogRecord("app.x", logging.INFO, "x.py", 1, "CHAT %s", (words,), sys.exc_info())
+    WithRequestId().filter(record)
+    first, *trace = TextLines().format(record).splitlines()
+    assert first.endswith(r"INFO - CHAT broke\n2026-11-21 20:00:00 ERROR - AUTH\x1b[2J\u2028")
+    assert trace[0].startswith("Traceback")
 
 
 @pytest.fixture(scope="module", params=["json", "text"])
@@ -94,6 +117,9 @@ def test_not_even_a_log_for_debugging_says_what_people_say_or_who_they_are(site:
 def test_every_line_of_the_json_log_is_an_object_with_a_known_category(site: Program) -> None:
     if site.environment["form"] != "json":
         pytest.skip("the log is text here")
+    keys = {"Authorization": f"Bearer {KEY}"}
+    answer = httpx.post(f"{site.url}/api/chat", json={"message": "hello"}, headers=keys, trust_env=False)
+    assert answer.status_code == 200
     lines = [json.loads(text) for text in site.text().splitlines()]
     assert {found["category"] for found in lines} <= CATEGORIES
     replies = [found for found in lines if found["category"] == "CHAT" and "total_seconds" in found]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock
+
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -19,7 +21,7 @@ def client(token: str | None = None, address: str = "127.0.0.1") -> TestClient:
     registry = CollectorRegistry()
     StorageSeries(registry, unsaved=lambda: 3, lost=lambda: 2, up=lambda: False)
     app = FastAPI()
-    app.include_router(metrics_routes(registry, SecretStr(token) if token else None))
+    app.include_router(metrics_routes(registry, SecretStr(token) if token else None, AsyncMock()))
     return TestClient(app, client=(address, 1234))
 
 

@@ -261,6 +261,13 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(monkeypatch: pyte
         Windows(SecretStr("redis://:hunter2@127.0.0.1:6379"))
 
 
+@pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:port", "redis://:hunter2@127.0.0.1:6379?hunter2=1"])
+def test_an_address_that_is_none_is_refused_at_once_without_its_password(url: str) -> None:
+    with pytest.raises(WindowsUnusable, match=r"It takes redis://:password@host:6379$") as refused:
+        Windows(SecretStr(url))
+    assert "hunter2" not in str(refused.value)
+
+
 def test_the_version_that_is_named_is_the_one_of_the_requirements() -> None:
     from app.settings import ROOT
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator
 from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.asker import Asker
 from app.chat import Chat
-from app.engines.base import GenerationOptions
+from app.disk import Disk
+from app.engines.base import CompletionRequest, EngineEvent, GenerationOptions, ModelInfo
 from app.engines.catalog import Catalog
 from app.errors import ChatError, EngineFailed
 from app.history import SessionHistory, StoredMessage
 from app.machine import InUse
+from app.metrics import ReplyMetrics
 from app.prompting import ReplyOptions
 from app.series import MachineSeries, ReplySeries, ServerSeries
+from app.turn import Ended
 from tests.fakes.engine import ScriptedEngine
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -36,9 +46,10 @@ def samples(registry: CollectorRegistry) -> Samples:
 MODEL = (("engine", "ollama"), ("model", "gemma2:2b"))
 
 
-def measured(*engines: ScriptedEngine, num_ctx: int = 4096) -> tuple[Chat, CollectorRegistry]:
+def measured(*engines: ScriptedEngine, num_ctx: int = 4096, max_waiting: int = 16) -> tuple[Chat, CollectorRegistry]:
     registry = CollectorRegistry()
-    return Chat(Catalog(engines, num_ctx=num_ctx), on_end=ReplySeries(registry).add), registry
+    chat = Chat(Catalog(engines, num_ctx=num_ctx), max_waiting=max_waiting, on_end=ReplySeries(registry).add)
+    return chat, registry
 
 
 async def ask(chat: Chat, history: SessionHistory, text: str = "one two", model: str = "gemma2:2b") -> None:
@@ -72,6 +83,44 @@ async def test_what_failed_is_counted_by_why_and_has_no_latency() -> None:
     assert found["requests_total", (*MODEL, ("outcome", "failed"), ("source", "v1"))] == 1
     assert found["request_errors_total", (("code", "engine_failed"), *MODEL)] == 1
     assert ("e2e_request_latency_seconds_count", MODEL) not in found
+    assert ("time_to_first_token_seconds_count", MODEL) not in found
+
+
+async def test_who_was_refused_at_once_has_not_waited() -> None:
+    engine = ScriptedEngine("first")
+    engine.go_on.clear()
+    chat, registry = measured(engine, max_waiting=0)
+    first = asyncio.create_task(ask(chat, SessionHistory("a")))
+    while not engine.requests:
+        await asyncio.sleep(0)
+    await ask(chat, SessionHistory("b"))
+    found = samples(registry)
+    assert found["request_errors_total", (("code", "queue_full"), *MODEL)] == 1
+    assert ("request_queue_time_seconds_count", MODEL) not in found
+    engine.go_on.set()
+    await first
+    assert samples(registry)["request_queue_time_seconds_count", MODEL] == 1
+
+
+async def test_a_mistake_of_our_own_is_an_error_too() -> None:
+    class Broken(ScriptedEngine):
+        async def complete(self, request: CompletionRequest) -> AsyncGenerator[EngineEvent, None]:
+            raise ZeroDivisionError
+            yield
+
+    chat, registry = measured(Broken())
+    with pytest.raises(ZeroDivisionError):
+        await ask(chat, SessionHistory("c"))
+    assert samples(registry)["request_errors_total", (("code", "error"), *MODEL)] == 1
+
+
+def test_a_reply_that_came_all_at_once_has_its_tokens_and_no_first_one() -> None:
+    registry = CollectorRegistry()
+    metrics = ReplyMetrics("finished", 3.0, 1.0, None, 0.0, 0.5, 1.5, 30, 0, 4, False, 20, 34, 4096)
+    ReplySeries(registry).add(Ended(Asker("api"), ModelInfo("ollama", "gemma2:2b"), "q", "a", metrics))
+    found = samples(registry)
+    assert (found["prompt_tokens_total", MODEL], found["generation_tokens_total", MODEL]) == (30, 4)
+    assert found["e2e_request_latency_seconds_sum", MODEL] == 3
     assert ("time_to_first_token_seconds_count", MODEL) not in found
 
 
@@ -132,6 +181,33 @@ def test_the_machine_tells_of_its_memory_and_disk() -> None:
     assert found["memory_used_bytes", (("scope", "container"),)] == 1
     assert found["memory_size_bytes", (("scope", "machine"),)] == 4
     assert (found["disk_free_bytes", ()], found["disk_size_bytes", ()]) == (5, 6)
+
+
+def test_a_disk_that_hangs_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, answers = Disk(tmp_path), Event()
+
+    def hangs(_: Path) -> Usage:
+        answers.wait()
+        return Usage(7, 4, 3)
+
+    told = disk()
+    assert told is not None
+    assert told[1] == shutil.disk_usage(tmp_path).total
+    monkeypatch.setattr(shutil, "disk_usage", hangs)
+    assert disk() is None
+    assert disk() is None
+    answers.set()
+    while disk() is None:
+        pass
+    assert disk() == (3, 7)
+    monkeypatch.undo()
+    assert Disk(tmp_path / "not there")() is None
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 def test_what_the_machine_does_not_tell_has_no_series() -> None:

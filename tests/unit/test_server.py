@@ -171,8 +171,9 @@ def test_while_the_database_is_away_what_needs_it_is_refused_and_may_be_tried_ag
             assert answer.status_code == 503
             assert "Try again" in answer.json()["detail"]
         assert "STORE the database is away" in site.text()
-        assert "context not found" not in site.text()
-        assert "hunter2" not in site.text()
+        assert "STORE GET /project/thread/{thread_id} not answered" in site.text()
+        for what in ("context not found", "hunter2", "some-thread"):
+            assert what not in site.text()
 
 
 def test_alembic_is_loaded_only_where_there_is_something_to_migrate(tmp_path: Path) -> None:

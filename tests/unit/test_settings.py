@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,23 @@ def test_a_wrong_database_url_is_refused_in_one_line_without_its_password(
     assert line.startswith("DATABASE_URL=(secret) is not allowed: it takes ")
     assert "hunter2" not in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("OLLAMA_HOST", "http://ann:hunter2@box:port", "http://(secret)@box:port"),
+        ("OLLAMA_HOST", "ann:hunter2@box:port", "(secret)@box:port"),
+        ("VLLM_URL", "http://ann:hunt@er/hunter2 x@box", "http://(secret)@box"),
+        ("VLLM_URL", "https:/ann:hunter2@box", "https:/(secret)@box"),
+    ],
+)
+def test_a_wrong_address_is_shown_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=re.escape(f"{name}={shown!r} is not allowed: it takes an address")):
+        read_settings()
 
 
 def test_a_wrong_value_ends_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

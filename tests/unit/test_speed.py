@@ -198,6 +198,17 @@ async def test_what_is_measured_when_time_is_up_is_told() -> None:
     assert "more by --seconds" in result.as_text()
 
 
+async def test_the_time_begins_with_the_search_for_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object) -> None:
+        await asyncio.sleep(0.6)
+
+    monkeypatch.setattr(bench, "health_of", slow)
+    async with FakeOllama(speedup=float("inf")) as fake:
+        result = await measure(settings(fake.url), "", 0.5)
+    assert not result.whole
+    assert result.measured.generation_speed is None
+
+
 async def test_without_any_engine_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembled, "find_spec", lambda name: None)
     with pytest.raises(NoModel, match="ollama serve"):

@@ -7,11 +7,13 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from app.settings import ROOT, Settings
 
+_NOBODY = 65534
 DOCKER = '#!/bin/sh\necho "$@" >>"$(dirname "$0")/asked"\n[ "$2" != port ] || echo 127.0.0.1:3000\n'
 
 
@@ -19,6 +21,8 @@ DOCKER = '#!/bin/sh\necho "$@" >>"$(dirname "$0")/asked"\n[ "$2" != port ] || ec
 def clone(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "up-full", tmp_path / "scripts")
+    for name in ("prometheus", "grafana"):
+        shutil.copytree(ROOT / "deploy" / name, tmp_path / "deploy" / name)
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
     docker.write_text(DOCKER, encoding="ascii")
@@ -26,7 +30,7 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def up_full(clone: Path) -> subprocess.CompletedProcess[str]:
+def up_full(clone: Path, user: int | None = None) -> subprocess.CompletedProcess[str]:
     path = f"{clone / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [str(clone / "scripts" / "up-full")],
@@ -35,6 +39,7 @@ def up_full(clone: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
         check=False,
+        user=user,
     )
 
 
@@ -86,7 +91,7 @@ def test_what_was_made_once_stays_and_settings_of_ones_own_too(clone: Path) -> N
     assert secrets_of(clone) == first
     assert settings.read_text(encoding="ascii") == written
     assert {"PORT=80", "COMPOSE_PROFILES=full"} <= set(written.splitlines())
-    assert sorted(path.name for path in clone.iterdir()) == [".env", "bin", "scripts", "secrets"]
+    assert sorted(path.name for path in clone.iterdir()) == [".env", "bin", "deploy", "scripts", "secrets"]
 
 
 def test_memory_is_left_for_the_others_unless_somebody_has_decided_on_it(clone: Path) -> None:
@@ -101,12 +106,34 @@ def test_memory_is_left_for_the_others_unless_somebody_has_decided_on_it(clone: 
     assert int(memory.removeprefix("MEMORY=").removesuffix("m")) == pytest.approx(total - 1152, abs=8)
 
 
+def test_what_prometheus_and_grafana_read_may_be_read_by_them(clone: Path) -> None:
+    mounted = list((clone / "deploy").rglob("*"))
+    for path in mounted:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    assert up_full(clone).returncode == 0
+    for path in mounted:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o705 if path.is_dir() else 0o604), path
+
+
 def test_a_file_of_passwords_that_is_gone_is_not_made_anew(clone: Path) -> None:
     up_full(clone)
     (clone / "secrets" / "postgres.env").unlink()
     ended = up_full(clone)
     assert ended.returncode == 1
     assert "secrets/postgres.env is gone" in ended.stderr
+
+
+def test_another_user_is_told_whose_it_is(clone: Path) -> None:
+    up_full(clone)
+    with TemporaryDirectory() as folder:  # one that others reach, too
+        theirs = Path(folder)
+        shutil.copytree(clone, theirs, dirs_exist_ok=True)
+        theirs.chmod(0o755)
+        (theirs / "secrets").chmod(0)
+        ended = up_full(theirs, user=_NOBODY if os.geteuid() == 0 else None)
+        (theirs / "secrets").chmod(0o700)
+    assert ended.returncode == 1
+    assert "secrets belongs to user" in ended.stderr
 
 
 def test_a_choice_of_profiles_of_ones_own_is_not_changed(clone: Path) -> None:
