@@ -319,6 +319,10 @@ class ReplyView:
         await self._store.keep(step, element)
         self._shown = self._shown or step is self._message
         is_reply = step is self._message and not is_notice(step)
+        if step is self._message and not is_reply and self._run_sent:
+            # What stood there while it was awaited is no answer now, and has no thumbs.
+            self._run_sent = False
+            await self._emitter.delete_step(in_run(step)[0])
         await self._emitter.send_step(await self._in_run() if is_reply else step)
         if element is not None:
             shown = self._elements[step["id"]] = element.to_dict()

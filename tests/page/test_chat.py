@@ -55,16 +55,16 @@ def test_the_line_under_a_reply_tells_what_it_took_and_survives_a_reload(chat: C
 
 
 def test_a_reload_in_the_middle_of_a_reply_loses_nothing(chat: Chat) -> None:
-    chat.say("!words 300")
+    chat.say("!words 700")  # a page may take seconds to load
     chat.page.locator(".ai-message .prose").filter(has_text="the quick").wait_for()
     chat.page.wait_for_url("**/thread/*")
     chat.reload()
     chat.page.locator(".ai-message .prose").filter(has_text="the quick").wait_for()
     assert chat.page.locator("#stop-button").count() == 1
     chat.status("finished")
-    assert len(chat.replies()[-1].split()) == 300
+    assert len(chat.replies()[-1].split()) == 700
     chat.ask("!echo and on")
-    assert [len(reply.split()) for reply in chat.replies()] == [300, 2]
+    assert [len(reply.split()) for reply in chat.replies()] == [700, 2]
 
 
 def test_copying_a_reply_does_not_copy_the_line_under_it(chat: Chat) -> None:

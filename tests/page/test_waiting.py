@@ -46,6 +46,7 @@ def test_who_waits_sees_place_and_time_and_can_cancel_and_try_again(slow: World)
         second.page.keyboard.press("Enter")
         expect(second.page.get_by_text("Stopped before the reply began.")).to_be_visible(timeout=PATIENCE)
         expect(second.page.get_by_test_id("cancel")).to_have_count(0)
+        expect(second.page.locator(".positive-feedback-off")).to_have_count(0)
         assert slow.server.get("/health")["process"]["waiting"] == 0
         second.retry()
         second.status("waiting")

@@ -170,3 +170,15 @@ def test_a_thumb_stays_under_a_reply_that_goes_on_while_the_page_is_loaded_anew(
                 assert run["feedback"]["value"] == 1
                 press(ann, again, "cancel", reply["id"])
                 again.wait_for("task_end")
+
+
+def test_there_are_no_thumbs_under_what_the_page_says_itself(site: Program, ann: Visitor) -> None:
+    with somebody_served(site), Tab(ann) as tab:
+        tab.send("client_message", question("!echo hello", new_id()))
+        shown = line(tab, "waiting")
+        press(ann, tab, "cancel", shown["message_id"])
+        [gone] = tab.wait_for("delete_message")
+        assert gone["id"] == f"run-{shown['message_id']}"
+        [notice] = tab.wait_for("new_message")
+        assert (notice["id"], notice["parentId"]) == (shown["message_id"], None)
+        tab.wait_for("task_end")
