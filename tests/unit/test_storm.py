@@ -98,7 +98,7 @@ async def test_ollama_is_idle_after_a_storm() -> None:
             for part in range(4):
                 await storm(chat, "gemma2:2b", 40, seed=1000 + 40 * part)
                 fake.unload()
-        assert fake.cancelled > 50
+        assert fake.cancelled > 25
         await engine.close()
 
 
@@ -112,7 +112,7 @@ async def test_vllm_is_idle_after_a_storm() -> None:
         await chat.catalog.models()
         async with nothing_left(chat, fake.idle.wait):
             await storm(chat, f"vllm/{fake.models[0]}", 120, seed=2000)
-        assert fake.cancelled > 20
+        assert fake.cancelled > 10
         await engine.close()
 
 
