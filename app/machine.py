@@ -45,7 +45,7 @@ def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machi
     if not (root / "proc/meminfo").exists():
         whole, cores = machine_by_sysctl()
         return Machine(whole - SYSTEM, cores)
-    memory = _memory_of_machine(root) - SYSTEM
+    memory = _meminfo(root, "MemTotal") - SYSTEM
     cores = float(processors or len(os.sched_getaffinity(0)))
     for group in _control_groups(root):
         limit = _memory_limit(group)
@@ -88,10 +88,6 @@ def container_in_use(root: Path = Path("/")) -> InUse | None:
     limited = ((group, _memory_limit(group)) for group in _control_groups(root))
     limits = [InUse(used, limit) for group, limit in limited if limit and (used := _working_set(group))]
     return max(limits, key=lambda group: group.used / group.size, default=None)
-
-
-def _memory_of_machine(root: Path) -> int:
-    return _meminfo(root, "MemTotal")
 
 
 def _meminfo(root: Path, name: str) -> int:

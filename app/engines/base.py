@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, get_args, runtime_checkable
 
 from app.errors import EngineError
 
@@ -32,6 +32,7 @@ Feature = Literal[
     "raw",
     "continue",
 ]
+ALL_FEATURES: Final[frozenset[Feature]] = frozenset(get_args(Feature))
 
 
 @dataclass(frozen=True, slots=True)

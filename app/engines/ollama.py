@@ -15,7 +15,17 @@ from typing import Final
 
 import httpx
 
-from app.engines.base import CompletionRequest, Embeddings, EngineEvent, Feature, Loading, ModelInfo, Progress, Reading
+from app.engines.base import (
+    ALL_FEATURES,
+    CompletionRequest,
+    Embeddings,
+    EngineEvent,
+    Feature,
+    Loading,
+    ModelInfo,
+    Progress,
+    Reading,
+)
 from app.engines.ollama_errors import LABEL
 from app.engines.ollama_fit import check_fit, kv_bytes
 from app.engines.ollama_http import OllamaHttp
@@ -65,19 +75,7 @@ class OllamaEngine:
 
     name: Final = "ollama"
     # It lets the model choose among the functions, whatever it is told (docs.ollama.com/capabilities/tool-calling).
-    features: Final[frozenset[Feature]] = frozenset(
-        (
-            "stop",
-            "seed",
-            "presence_penalty",
-            "frequency_penalty",
-            "json_object",
-            "json_schema",
-            "tools",
-            "raw",
-            "continue",
-        )
-    )
+    features: Final[frozenset[Feature]] = ALL_FEATURES - {"tool_choice"}
     label: Final = LABEL
 
     def __init__(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
-from app.engines.base import Feature, ModelInfo
+from app.engines.base import ALL_FEATURES, Feature, ModelInfo
 
 # Families whose chat template takes `enable_thinking`, and their members that never reason or always do.
 _THINKERS: Final = ("qwen3", "smollm3", "glm-4.5")
@@ -19,8 +19,6 @@ _OPENED_BY_TEMPLATE: Final = ("thinking-2507",)
 # No server tells which of its models only embed; LM Studio begins their names so, the others keep their makers'.
 _EMBEDDERS: Final = ("text-embedding", "embed", "bge-", "multilingual-e5", "all-minilm", "gte-")
 _NEITHER: Final = ("rerank",)
-
-_ALL: Final[frozenset[Feature]] = frozenset(get_args(Feature))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class ServerKind:
     tells_progress: bool = False
     loads_on_demand: bool = True
     ends_repetition: bool = False
-    features: frozenset[Feature] = _ALL
+    features: frozenset[Feature] = ALL_FEATURES
     uses_tools: bool | None = None
     embeds: bool | None = None
     continues: Literal["itself", "asked", "not"] = "not"
@@ -83,7 +81,11 @@ VLLM: Final = ServerKind("vLLM", "vllm serve {model}", slots=64, loads_on_demand
 LM_STUDIO: Final = ServerKind("LM Studio", "lms load {model}", knows_json_object=False, knows_named_tool=False)
 # Its /v1/completions puts the prompt into the chat template.
 OLLAMA: Final = ServerKind(
-    "Ollama", "ollama pull {model}", ends_repetition=True, features=_ALL - {"tool_choice", "raw"}, continues="itself"
+    "Ollama",
+    "ollama pull {model}",
+    ends_repetition=True,
+    features=ALL_FEATURES - {"tool_choice", "raw"},
+    continues="itself",
 )
 # It works on one completion after the other. What else OpenAI's API has it leaves out without a word, or takes for
 # something else (a frequency penalty for a repetition penalty): cli/serving in transformers 5.23.
