@@ -64,11 +64,11 @@ install-local: ## Install the packages that run models by transformers
 train-guide: ## Train the built-in guide from scratch
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.train
-	@.venv/bin/python -m training.evaluate --write
+	@.venv/bin/python -m training.guide.evaluate --write
 
 eval-guide: ## Measure the built-in guide on questions that it never saw
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
-	@.venv/bin/python -m training.evaluate $(MODEL_DIR)
+	@.venv/bin/python -m training.guide.evaluate $(MODEL_DIR)
 
 export-gguf: ## Write MODEL_DIR (default: the guide) as GGUF to OUT
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from training.corpus import Writer
-from training.packing import IGNORED, Packer
+from training.guide.corpus import Writer
+from training.guide.packing import IGNORED, Packer
 from training.tokenizer import TEMPLATE, train_tokenizer
 
 GUIDE: Final = Path(__file__).resolve().parent.parent / "models" / "guide"

@@ -3,9 +3,9 @@
 import pytest
 
 from app.page.texts import starters
-from training.corpus import answers_of
-from training.evaluate import Answerer, load
-from training.knowledge import FOREIGN, LANGUAGES, Language
+from training.guide.corpus import answers_of
+from training.guide.evaluate import Answerer, load
+from training.guide.knowledge import FOREIGN, LANGUAGES, Language
 from training.train import GUIDE
 
 MOST_BYTES = 15 * 1000 * 1000

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings, variable_names
-from training.corpus import Writer, bag, held_out
-from training.knowledge import FOREIGN, LANGUAGES, Foreign, Language, answers, intents
-from training.knowledge.patterns import expand
-from training.noise import Noise, Shares
+from training.guide.corpus import Writer, bag, held_out
+from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Language, answers, intents
+from training.guide.knowledge.patterns import expand
+from training.guide.noise import Noise, Shares
 
 ROOT = Path(__file__).resolve().parents[2]
 

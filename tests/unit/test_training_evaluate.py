@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.corpus import Message, Question, answers_of, held_out
-from training.evaluate import Judge, ask_alone, ask_in_conversations, report, write
+from training.guide.corpus import Message, Question, answers_of, held_out
+from training.guide.evaluate import Judge, ask_alone, ask_in_conversations, report, write
 
 QUESTIONS = [
     Question("run", "en", "what do i type to get this going", "program"),

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from training.corpus import Message, Writer
-from training.knowledge import answers
-from training.packing import IGNORED, Packer
+from training.guide.corpus import Message, Writer
+from training.guide.knowledge import answers
+from training.guide.packing import IGNORED, Packer
 from training.tokenizer import END, VOCABULARY, train_tokenizer
 
 CONVERSATION: list[Message] = [

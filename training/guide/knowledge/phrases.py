@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from training.knowledge.patterns import Language, expand_all, read
+from training.guide.knowledge.patterns import Language, expand_all, read
 
 Groups = tuple[tuple[str, ...], ...]
 KINDS: Final = ("do", "about", "state")

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from training.knowledge import Language, synonyms
+from training.guide.knowledge import Language, synonyms
 
 _BEFORE: Final[dict[Language, tuple[str, ...]]] = {
     "en": (

@@ -6,8 +6,8 @@ import random
 import re
 from typing import Final
 
-from training.knowledge.patterns import LANGUAGES, Language, expand, read
-from training.knowledge.phrases import Phrases
+from training.guide.knowledge.patterns import LANGUAGES, Language, expand, questions, read
+from training.guide.knowledge.phrases import Phrases
 
 FOREIGN: Final = "foreign"
 
@@ -22,15 +22,15 @@ class Foreign:
     def __init__(self) -> None:
         self._things = read("foreign/questions.yaml")
         self._words = read("foreign/words.yaml")
-        free = read("foreign/free.yaml")
+        templates = read("foreign/templates.yaml")
         self.answers: dict[Language, str] = self._things["answer"]
-        self._free = {language: [text for line in free[language] for text in line.split("|")] for language in LANGUAGES}
+        self._free = {language: questions(f"foreign/{language}") for language in LANGUAGES}
         self._phrases = {
             language: Phrases(read(f"phrases/{language}.yaml")[FOREIGN], language) for language in LANGUAGES
         }
         self._templates = {
             source: {language: [expand(pattern) for pattern in data[f"templates_{language}"]] for language in LANGUAGES}
-            for source, data in (("things", self._things), ("words", free))
+            for source, data in (("things", self._things), ("words", templates))
         }
 
     def question(self, language: Language, chance: random.Random) -> str:

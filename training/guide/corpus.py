@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from training.knowledge import FOREIGN, LANGUAGES, Foreign, Intent, Language, intents
-from training.noise import Noise
+from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Intent, Language, intents
+from training.guide.noise import Noise
 
 EVALUATION: Final = Path(__file__).parent / "evaluation"
 

@@ -1,4 +1,4 @@
-"""`python -m training.evaluate MODEL`: how often the guide gives the right answer to questions that it never saw.
+"""`python -m training.guide.evaluate MODEL`: how often the guide gives the right answer to questions that it never saw.
 
 An answer is right if it is the one of the question's intent, word for word, in the question's language; a question
 about something else is answered honestly if the answer is the one for all foreign questions. Each question is asked
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from training.corpus import Message, Question, held_out
-from training.knowledge import FOREIGN, LANGUAGES, Language, answers
+from training.guide.corpus import Message, Question, held_out
+from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers
 from training.train import GUIDE
 
 TURNS: Final = 20

@@ -1,7 +1,7 @@
 """What the guide knows, as data.
 
 - `facts/`: for each thing (an intent) its one answer in each language, and patterns of how people ask for it;
-- `paraphrases/`: further questions, written one by one;
+- `paraphrases/`: further questions, written one by one, a line each below the key of their intent;
 - `phrases/`, `frames.yaml`: what people want, and the turns of speech to ask for it;
 - `foreign/`: what it does not know;
 - `synonyms.yaml`: words that may stand for each other.
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from training.knowledge.foreign import FOREIGN, Foreign
-from training.knowledge.patterns import LANGUAGES, Language, expand, fact_files, read
-from training.knowledge.phrases import Phrases
+from training.guide.knowledge.foreign import FOREIGN, Foreign
+from training.guide.knowledge.patterns import LANGUAGES, Language, expand, fact_files, questions_by_key, read
+from training.guide.knowledge.phrases import Phrases
 
 __all__ = ["FOREIGN", "LANGUAGES", "Foreign", "Intent", "Language", "Ways", "answers", "intents", "synonyms"]
 
@@ -72,9 +72,9 @@ def intents() -> list[Intent]:
 
 def _ways(key: str, entry: dict[str, Any], language: Language) -> Ways:
     patterns = dict.fromkeys(text for pattern in entry[f"ask_{language}"] for text in expand(pattern))
-    written = read(f"paraphrases/{language}.yaml")[key].split("|")
+    written = questions_by_key(f"paraphrases/{language}")[key]
     phrases = read(f"phrases/{language}.yaml").get(key)
-    return Ways(tuple(patterns), tuple(written), Phrases(phrases, language) if phrases else None)
+    return Ways(tuple(patterns), written, Phrases(phrases, language) if phrases else None)
 
 
 def answers() -> Iterator[tuple[str, Language, str]]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
-from training.corpus import Message
-from training.knowledge import answers
+from training.guide.corpus import Message
+from training.guide.knowledge import answers
 from training.tokenizer import END, START
 
 IGNORED: Final = -100  # torch's cross entropy leaves these labels out
