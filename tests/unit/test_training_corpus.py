@@ -74,15 +74,29 @@ def test_foreign_questions_are_filled_templates() -> None:
 
 
 def test_noise_without_shares_changes_nothing() -> None:
-    noise = Noise(random.Random(6), Shares(reword=0, lose_word=0, swap_words=0, frame=0, slip=0))
+    noise = Noise(
+        random.Random(6), Shares(reword=0, lose_word=0, swap_words=0, frame=0, slip=0, second_slip=0, haste=0)
+    )
     assert noise("how do i start the chat", "en") == "how do i start the chat"
 
 
 def test_a_slip_of_the_finger_changes_at_most_two_letters() -> None:
-    noise = Noise(random.Random(7), Shares(reword=0, lose_word=0, swap_words=0, frame=0, slip=1))
+    noise = Noise(
+        random.Random(7), Shares(reword=0, lose_word=0, swap_words=0, frame=0, slip=1, second_slip=0, haste=0)
+    )
     text = "how do i start the chat"
     for _ in range(200):
         assert abs(len(noise(text, "en")) - len(text)) <= 1
+
+
+def test_haste_shortens_words_and_drops_apostrophes() -> None:
+    noise = Noise(
+        random.Random(8), Shares(reword=0, lose_word=0, swap_words=0, frame=0, slip=0, second_slip=0, haste=1)
+    )
+    hasty = {noise("can you tell me what's wrong please", "en") for _ in range(200)}
+    assert any("whats" in text for text in hasty)
+    assert any(" u " in text for text in hasty)
+    assert any("pls" in text for text in hasty)
 
 
 def test_what_the_guide_says_is_true_of_this_program() -> None:

@@ -1,4 +1,4 @@
-"""How people type: other words for the same, a polite beginning, a word lost, a slip of the finger."""
+"""How people type: other words for the same, a polite beginning, a word lost, a slip of the finger, haste."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from training.guide.knowledge import Language, synonyms
+from training.guide.knowledge import Language, hasty, synonyms
 
 _BEFORE: Final[dict[Language, tuple[str, ...]]] = {
     "en": (
@@ -48,6 +48,15 @@ _AFTER: Final[dict[Language, tuple[str, ...]]] = {
 }
 
 
+# The rows of the keyboards: a finger hits a neighbour.
+_KEYS: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю")
+_NEIGHBOURS: Final = {
+    row[at]: row[max(at - 1, 0) : at] + row[at + 1 : at + 2] for row in _KEYS for at in range(len(row))
+}
+# Letters that sound alike.
+_SOUNDS: Final = (("ться", "тся"), ("тся", "ться"), ("сч", "щ"), ("жи", "жы"), ("ши", "шы"), ("нн", "н"))
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """How often each happens to a question; `reword` is by word."""
@@ -58,6 +67,7 @@ class Shares:
     frame: float = 0.25
     slip: float = 0.3
     second_slip: float = 0.08
+    haste: float = 0.2
 
 
 class Noise:
@@ -72,10 +82,13 @@ class Noise:
         self._chance = chance
         self._shares = shares or Shares()
         self._synonyms = synonyms()
+        self._hasty = hasty()
 
     def __call__(self, text: str, language: Language) -> str:
         text = self._words(self._reword(text, language))
         text = self._frame(text, language)
+        if self._often(self._shares.haste):
+            text = self._hurry(text, language)
         for share in (self._shares.slip, self._shares.second_slip):
             if self._often(share):
                 text = self._slip(text)
@@ -111,16 +124,34 @@ class Noise:
             text += self._chance.choice(_AFTER[language])
         return text
 
+    def _hurry(self, text: str, language: Language) -> str:
+        """Typed on a phone: short forms, no apostrophes, commas or signs, letters as they sound, one more slip."""
+        known = self._hasty[language]
+        words = [
+            self._chance.choice(known[word]) if word in known and self._often(0.6) else word for word in text.split()
+        ]
+        text = " ".join(word for word in words if word)
+        if self._often(0.7):
+            text = text.replace("'", "").replace("’", "").replace(",", "").replace("ё", "е")
+        if language == "ru":
+            heard, written = self._chance.choice(_SOUNDS)
+            text = text.replace(heard, written)
+        return self._slip(text)
+
     def _slip(self, text: str) -> str:
-        """A letter lost, doubled, or swapped with the next; е for ё."""
+        """A letter lost, doubled, hit beside, or swapped with the next; a space lost; е for ё."""
         if len(text) < 6:
             return text
         at = self._chance.randrange(1, len(text) - 2)
+        beside = _NEIGHBOURS.get(text[at], text[at])
+        space = text.find(" ", at)
         return self._chance.choice(
             (
                 text[:at] + text[at + 1 :],
                 text[:at] + text[at] + text[at:],
                 text[:at] + text[at + 1] + text[at] + text[at + 2 :],
+                text[:at] + self._chance.choice(beside) + text[at + 1 :],
+                text[:space] + text[space + 1 :] if space > 0 else text,
                 text.replace("ё", "е"),
             )
         )

@@ -4,7 +4,7 @@
 - `paraphrases/`: further questions, written one by one, a line each below the key of their intent;
 - `phrases/`, `frames.yaml`: what people want, and the turns of speech to ask for it;
 - `foreign/`: what it does not know;
-- `synonyms.yaml`: words that may stand for each other.
+- `synonyms.yaml`, `haste.yaml`: words that may stand for each other, and how they are shortened in haste.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.guide.knowledge.foreign import FOREIGN, Foreign
 from training.guide.knowledge.patterns import LANGUAGES, Language, expand, fact_files, questions_by_key, read
 from training.guide.knowledge.phrases import Phrases
 
-__all__ = ["FOREIGN", "LANGUAGES", "Foreign", "Intent", "Language", "Ways", "answers", "intents", "synonyms"]
+__all__ = ["FOREIGN", "LANGUAGES", "Foreign", "Intent", "Language", "Ways", "answers", "hasty", "intents", "synonyms"]
 
 # Share of the questions that were written one by one.
 _WRITTEN: Final = 0.6
@@ -88,5 +88,17 @@ def answers() -> Iterator[tuple[str, Language, str]]:
 
 def synonyms() -> dict[Language, dict[str, tuple[str, ...]]]:
     """For a word, others that may stand in its place."""
-    groups = {language: [line.split("|") for line in read("synonyms.yaml")[language]] for language in LANGUAGES}
-    return {language: {word: tuple(others) for word, *others in groups[language]} for language in LANGUAGES}
+    return _groups("synonyms.yaml")
+
+
+def hasty() -> dict[Language, dict[str, tuple[str, ...]]]:
+    """For a word, what people type instead in haste; an empty text where they leave it out."""
+    return _groups("haste.yaml")
+
+
+def _groups(name: str) -> dict[Language, dict[str, tuple[str, ...]]]:
+    groups = {language: [line.split("|") for line in read(name)[language]] for language in LANGUAGES}
+    return {
+        language: {word: tuple(other.replace("~", "") for other in others) for word, *others in groups[language]}
+        for language in LANGUAGES
+    }
