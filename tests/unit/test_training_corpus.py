@@ -1,19 +1,14 @@
 """What the guide learns from: its knowledge, the noise in questions, the conversations."""
 
 import random
-import re
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, variable_names
 from training.guide.corpus import Writer, bag, held_out
 from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Language, answers, intents
 from training.guide.knowledge.patterns import expand
 from training.guide.noise import Noise, Shares
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_pattern_stands_for_all_its_texts() -> None:
@@ -97,21 +92,6 @@ def test_haste_shortens_words_and_drops_apostrophes() -> None:
     assert any("whats" in text for text in hasty)
     assert any(" u " in text for text in hasty)
     assert any("pls" in text for text in hasty)
-
-
-def test_what_the_guide_says_is_true_of_this_program() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    variables = {name for field in Settings.model_fields for name in variable_names(field)}
-    for key, _, text in answers():
-        for command in re.findall(r"`([^`]*)`", text):
-            for target in re.findall(r"\bmake (\S+)", command):
-                assert target in targets, (key, target)
-        for variable in re.findall(r"\b([A-Z]{3,}(?:_[A-Z]+)*)(?==|\b)", text):
-            assert variable in variables | _OTHER_CAPITALS, (key, variable)
-
-
-# Words in capitals that are no settings: places to fill in, names.
-_OTHER_CAPITALS = {"CPU", "DEBUG", "LICENSE", "NAME", "ИМЯ", "SERVER", "README", "REST", "API", "GGUF", "SQL", "VLLM"}
 
 
 def _small_talk() -> set[str]:
