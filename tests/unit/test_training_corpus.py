@@ -7,7 +7,7 @@ import pytest
 
 from training.guide.corpus import Writer, bag, held_out
 from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Language, answers, intents
-from training.guide.knowledge.patterns import expand
+from training.guide.knowledge.patterns import expand, questions_by_key
 from training.guide.noise import Noise, Shares
 
 
@@ -96,3 +96,12 @@ def test_haste_shortens_words_and_drops_apostrophes() -> None:
 
 def _small_talk() -> set[str]:
     return {"hello", "thanks", "bye", "how_are_you", "maker", "praise", "insult", "ok", FOREIGN}
+
+
+def test_a_question_belongs_to_one_thing_alone() -> None:
+    for language in LANGUAGES:
+        keys: dict[str, list[str]] = {}
+        for key, texts in questions_by_key(f"paraphrases/{language}").items():
+            for text in texts:
+                keys.setdefault(text, []).append(key)
+        assert not {text: found for text, found in keys.items() if len(found) > 1}
