@@ -141,11 +141,16 @@ def _compose() -> dict[str, Any]:
 
 
 @cache
-def container() -> str:
-    """How the README names the container."""
-    names = set(re.findall(r"docker run -d --name (\S+)", text_of("README.md")))
-    assert len(names) == 1
-    return str(names.pop())
+def services() -> frozenset[str]:
+    """The services of Docker Compose."""
+    return frozenset(_compose()["services"])
+
+
+@cache
+def build_settings() -> frozenset[str]:
+    """What Docker Compose takes from `.env` to build the image by."""
+    arguments = _compose()["services"]["chat"]["build"]["args"]
+    return frozenset(name for value in arguments.values() for name in re.findall(r"\$\{(\w+)", value))
 
 
 @cache
