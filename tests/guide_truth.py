@@ -149,8 +149,9 @@ def services() -> frozenset[str]:
 @cache
 def build_settings() -> frozenset[str]:
     """What Docker Compose takes from `.env` to build the image by."""
-    arguments = _compose()["services"]["chat"]["build"]["args"]
-    return frozenset(name for value in arguments.values() for name in re.findall(r"\$\{(\w+)", value))
+    builds = [service.get("build", {}) for service in _compose()["services"].values()]
+    values = [value for build in builds if isinstance(build, dict) for value in build.get("args", {}).values()]
+    return frozenset(name for value in values for name in re.findall(r"\$\{(\w+)", str(value)))
 
 
 @cache
