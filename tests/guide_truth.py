@@ -141,11 +141,17 @@ def _compose() -> dict[str, Any]:
 
 
 @cache
-def container() -> str:
-    """How the README names the container."""
-    names = set(re.findall(r"docker run -d --name (\S+)", text_of("README.md")))
-    assert len(names) == 1
-    return str(names.pop())
+def services() -> frozenset[str]:
+    """The services of Docker Compose."""
+    return frozenset(_compose()["services"])
+
+
+@cache
+def build_settings() -> frozenset[str]:
+    """What Docker Compose takes from `.env` to build the image by."""
+    builds = [service.get("build", {}) for service in _compose()["services"].values()]
+    values = [value for build in builds if isinstance(build, dict) for value in build.get("args", {}).values()]
+    return frozenset(name for value in values for name in re.findall(r"\$\{(\w+)", str(value)))
 
 
 @cache
