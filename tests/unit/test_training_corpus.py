@@ -105,3 +105,9 @@ def test_a_question_belongs_to_one_thing_alone() -> None:
             for text in texts:
                 keys.setdefault(text, []).append(key)
         assert not {text: found for text, found in keys.items() if len(found) > 1}
+
+
+def test_every_question_that_was_written_is_of_something_that_the_guide_knows() -> None:
+    keys = {intent.key for intent in intents()}
+    for language in LANGUAGES:
+        assert set(questions_by_key(f"paraphrases/{language}")) == keys
