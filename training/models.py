@@ -60,7 +60,7 @@ def model_settings(model: ModelConfig, vocabulary: int, tokenizer: Any) -> Any:
     from transformers import GPT2Config, LlamaConfig, Qwen3Config
 
     tokens = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    tokens |= {"vocab_size": vocabulary, "tie_word_embeddings": True, "use_cache": False}
+    tokens |= {"vocab_size": vocabulary, "tie_word_embeddings": True}
     if model.architecture == "gpt2":
         return GPT2Config(
             **tokens,
@@ -129,35 +129,31 @@ def load_base(config: TrainingConfig, tokenizer: Any) -> Any:
     if context and config.data.block > context:
         raise ModelError(f"the base model {name} reads {context} tokens; set `data.block` to {context} at most")
     _check_vocabulary(config, model, tokenizer)
-    model.config.use_cache = False
+    ends = model.generation_config.eos_token_id
+    if tokenizer.eos_token_id not in (ends if isinstance(ends, list) else [ends]):
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a folder that everything can serve, weights in 16 bits.
-
-    LoRA's matrices are added into the base's weights, so that the folder needs no other; alone, small as they are,
-    they are in `adapter` beside it. The model is used up by this.
+def save_model(model: Any, folder: Path) -> None:
+    """Write the model as one that needs no other: LoRA's matrices are added to the base's weights in what is written,
+    and stay beside them in memory, so that training can go on.
 
     Raises:
         OSError: the disk takes nothing more.
     """
-    import torch
-    from transformers import GenerationConfig
-
-    if hasattr(model, "merge_and_unload"):
-        model.save_pretrained(folder.parent / "adapter")
-        # Sums in 32 bits: what LoRA adds is often too little for 16.
-        model = model.to(torch.float32).merge_and_unload()
-    folder.mkdir(parents=True, exist_ok=True)
-    model.config.use_cache = True
-    if model.config.eos_token_id is None or model.config.vocab_size == len(tokenizer):
-        model.config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
-    )
-    model.to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if not hasattr(model, "get_base_model"):
+        model.save_pretrained(folder)
+        return
+    base = model.get_base_model()
+    weights = {
+        name.replace(".base_layer.", "."): weight for name, weight in base.state_dict().items() if ".lora_" not in name
+    }
+    for name, module in base.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            weight = weights[f"{name}.weight"]
+            weights[f"{name}.weight"] = (weight.float() + module.get_delta_weight("default").float()).to(weight.dtype)
+    base.save_pretrained(folder, state_dict=weights)
 
 
 def _checked(name: str) -> str | Path:

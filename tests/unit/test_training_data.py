@@ -90,7 +90,7 @@ def test_a_tokenizer_without_tokens_for_turns_gets_a_plain_template() -> None:
     tokenizer = new_tokenizer(PLAIN)
     (tokens,) = encode(tokenizer, Document(messages=CHAT))
     assert learnt(tokenizer, tokens) == [" 1.<|im_end|>", " 2.<|im_end|>"]
-    assert tokenizer.decode(whole(tokens)).startswith("System: Be kind.\nUser: One?\nAssistant: 1.")
+    assert tokenizer.decode(whole(tokens)).startswith("Be kind.\n\nUser: One?\nAssistant: 1.")
 
 
 @pytest.mark.parametrize("template", ["{{- messages[0]['content'] -}}", "{{- raise_exception('no') -}}"])

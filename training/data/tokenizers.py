@@ -26,12 +26,13 @@ CHATML: Final = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
-# For a tokenizer that has no tokens for turns.
+# For a tokenizer that has no tokens for turns, as app/engines/plain_template.py, but an answer ends with a token.
 PLAIN: Final = (
     "{%- for message in messages -%}"
-    "{{- message['role'] | capitalize + ': ' + message['content'] -}}"
-    "{{- eos_token if message['role'] == 'assistant' else '' -}}{{- '\\n' -}}"
-    "{%- endfor -%}"
+    "{%- if message['role'] == 'system' -%}{{- message['content'] + '\n\n' -}}"
+    "{%- elif message['role'] == 'user' -%}{{- 'User: ' + message['content'] + '\n' -}}"
+    "{%- else -%}{{- 'Assistant: ' + message['content'] + eos_token + '\n' -}}"
+    "{%- endif -%}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}"
 )
 
