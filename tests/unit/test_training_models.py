@@ -112,8 +112,8 @@ def test_targets_that_the_base_does_not_have_are_named(base: Path, tokenizer: An
 
 
 def refused(base: Path, tokenizer: Any, said: str, *, reuse: str = "", block: int = 32) -> None:
+    config = of("gpt2", base=str(base), tokenizer=TokenizerConfig(reuse, 320), data=DataConfig(block=block))
     with pytest.raises(ModelError, match=said):
-        config = of("gpt2", base=str(base), tokenizer=TokenizerConfig(reuse, 320), data=DataConfig(block=block))
         open_model(config, tokenizer)
 
 
