@@ -75,6 +75,10 @@ class Encoder:
         if began:
             yield np.array(self._after, np.int32), 0
 
+    def beginning(self) -> Tokens:
+        """What stands before the first document where one is to be foretold from its first token on."""
+        return ~np.array(self._after, np.int32)
+
     def render(self, document: Document) -> Iterator[Rendered]:
         """A document as one text or several, with what is learnt of them.
 
