@@ -16,9 +16,11 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from training.average import RAW, Average
-from training.batches import IGNORED, Feed, only
+from training.batches import Feed, only
 from training.config import TrainingConfig
+from training.data.blocks import IGNORED
 from training.devices import device_of
+from training.models import save_model
 from training.optimizers import optimizer_for, share_of_rate
 from training.runs import Run
 from training.saving import whole
@@ -131,9 +133,11 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         return 0  # nobody reads it, and counting costs time at each step
 
     def save_whole_model(self) -> None:
-        """Put the model as it is now into the run's `model`."""
+        """Put the model as it is now, LoRA's part added to its base's, into the run's `model`."""
         with whole(self.run.model) as folder:
-            self._save_model(folder)
+            with self.average.in_place() if self.average else nullcontext():
+                save_model(self.model, folder)
+            self.tokenizer.save_pretrained(folder)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = bool(super()._determine_best_metric(metrics, trial))
@@ -160,15 +164,12 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(str(output_dir))
-        self._save_model(folder)
-        if self.average:
-            self.average.save_raw(folder)
-
-    def _save_model(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with self.average.in_place() if self.average else nullcontext():
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        if self.average:
+            self.average.save_raw(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -76,6 +76,12 @@ class Run:
                 f"{self.folder} is being trained by another process right now; RESUME=no starts another run"
             ) from None
 
+    def let_go(self) -> None:
+        """Let other processes in."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
     def check(self, config: TrainingConfig) -> None:
         """Hold a config against the one that the run began with.
 

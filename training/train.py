@@ -46,7 +46,6 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     from transformers import set_seed
     from transformers.utils import logging
 
-    from training.batches import fingerprint
     from training.devices import device_of, precision_of
     from training.loop import Loop
     from training.loss_file import LossFile
@@ -62,7 +61,7 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
         tidy(folder)
     last = run.last_checkpoint()
     tokenizer, model, feed = _parts(config, run)
-    run.check_data(fingerprint(feed))
+    run.check_data(feed.fingerprint)
     begun = int(last.name.rpartition("-")[2]) if last else 0
     if not quiet:
         size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -114,7 +113,7 @@ def _parts(config: TrainingConfig, run: Run) -> tuple[Any, Any, Any]:
 
         tokenizer = tokenizer or open_tokenizer(config)
         data = open_data(config, tokenizer)
-        parts = tokenizer, open_model(config, tokenizer), feed_of(config, data.train, data.held_out)
+        parts = tokenizer, open_model(config, tokenizer), feed_of(config, data.train, data.held_out, data.fingerprint)
     if not run.tokenizer.is_dir():
         with whole(run.tokenizer) as folder:
             tokenizer.save_pretrained(folder)

@@ -1,7 +1,6 @@
 """The guide as GGUF: what llama.cpp and Ollama find in the file."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,16 @@ from gguf import GGMLQuantizationType, GGUFReader
 from safetensors.torch import load_file
 
 from training.export_gguf import ExportError, export
-from training.train import save, train
 
-from .test_training_train import TINY
+from .training_runs import tiny_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    model, tokenizer, _ = train(replace(TINY, steps=1), quiet=True)
-    save(model, tokenizer, path)
+    model, tokenizer = tiny_model()
+    model.half().save_pretrained(path)
+    tokenizer.save_pretrained(path)
     return path
 
 

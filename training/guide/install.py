@@ -1,4 +1,4 @@
-"""`python -m training.guide.install [RUN]`: puts the model of a finished run of the guide into models/guide, in 16 bits."""
+"""`python -m training.guide.install [RUN]`: puts a finished run of the guide into models/guide, in 16 bits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def install(run: Run, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, nargs="?", help="a run folder; the newest finished one of the guide if not given")
+    parser.add_argument("run", type=Path, nargs="?", help="if not given, the newest finished one of the guide")
     parser.add_argument("--out", type=Path, default=GUIDE, help="folder to write")
     arguments = parser.parse_args()
     run = Run(arguments.run) if arguments.run else newest_run("guide", finished=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from training.batches import IGNORED
+from training.data.blocks import IGNORED
 from training.guide.corpus import Message
 from training.guide.knowledge import answers
 from training.tokenizer import END, START

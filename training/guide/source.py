@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
@@ -58,7 +59,12 @@ def guide_feed(config: TrainingConfig, tokenizer: Any) -> Feed:
     """All batches of a training of the guide."""
     count = config.training.steps * config.training.accumulate
     train = GuideBatches(tokenizer, config, config.seed + 1, count)
-    return Feed(train, GuideBatches(tokenizer, config, config.seed + 2, _HELD_OUT))
+    held_out = GuideBatches(tokenizer, config, config.seed + 2, _HELD_OUT)
+    # A change of the knowledge shows in some question or other.
+    written = hashlib.blake2b(digest_size=16)
+    for batch in (train[0], *(held_out[number] for number in range(_HELD_OUT))):
+        written.update(batch["input_ids"].numpy().tobytes())
+    return Feed(train, held_out, written.hexdigest())
 
 
 def guide_model(config: TrainingConfig, tokenizer: Any) -> Any:
