@@ -83,6 +83,7 @@ class LoopConfig:
         average: decay of the moving average of the weights, which is evaluated and saved; 0: the weights as they are.
         keep: checkpoints that stay beside the best.
         patience: evaluations without a better one after which training ends; 0: it goes on.
+        recompute: computes what the way back needs a second time, which takes less memory and more time.
         threads: of the processor; 0: as torch thinks.
     """
 
@@ -102,6 +103,7 @@ class LoopConfig:
     keep: int = _number(2, 1)
     patience: int = _number(0, 0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    recompute: bool = False
     threads: int = _number(0, 0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
