@@ -76,7 +76,8 @@ def estimate(config: TrainingConfig, tokenizer: Any) -> Estimate:
     4 more for a moving average, 4 or 2 for each frozen one. On the way: 34 bytes for each token, layer and unit of
     width where numbers have 16 bits (arXiv:2205.05198, section 4.1, without the attention's matrix, which is never
     whole in memory), and 12 bytes for each token and word of the vocabulary (logits, in 16 and in 32 bits, and their
-    gradients). Work: 6 FLOP for each token and parameter (arXiv:2001.08361, section 2.1), 4 where it is frozen.
+    gradients). Work: 6 FLOP for each token and parameter (arXiv:2001.08361, section 2.1), 4 where it is frozen,
+    and 2 more with `recompute`.
 
     Raises:
         ModelError, DataError: the base's configuration cannot be had.
@@ -93,11 +94,13 @@ def estimate(config: TrainingConfig, tokenizer: Any) -> Estimate:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     wide = 2 if loop.precision == "float32" else 1
     state = trained * (16 + 4 * bool(loop.average)) + (parameters - trained) * 2 * wide
-    work = loop.batch_tokens * (
-        34 * wide * settings.hidden_size * settings.num_hidden_layers + 12 * settings.vocab_size
-    )
+    # With `recompute` each layer keeps only what comes into it, and one at a time is calculated again.
+    layers = settings.num_hidden_layers
+    kept = 34 + 2 * layers if loop.recompute else 34 * layers
+    work = loop.batch_tokens * (kept * wide * settings.hidden_size + 12 * settings.vocab_size)
     tokens = loop.steps * loop.batch_tokens * loop.accumulate or None
-    flops = tokens * (6.0 * trained + 4.0 * (parameters - trained)) if tokens else None
+    again = 2 if loop.recompute else 0
+    flops = tokens * ((6.0 + again) * trained + (4.0 + again) * (parameters - trained)) if tokens else None
     return Estimate(parameters, trained, state, work, tokens, flops)
 
 
@@ -212,8 +215,8 @@ def _tiny_base(config: TrainingConfig, corpus: Path, folder: Path) -> str:
     texts = (document.text for document in read_documents(corpus) if document)
     tokenizer = train_tokenizer(texts, _VOCABULARY, template=CHATML)
     settings = _base_settings(config)
-    kind = settings.model_type if settings.model_type in ("gpt2", "llama", "qwen3") else "llama"
-    small = model_settings(replace(_TINY, architecture=kind), _VOCABULARY, tokenizer)
+    known = {name: replace(_TINY, architecture=name) for name in ("gpt2", "llama", "qwen3")}
+    small = model_settings(known.get(settings.model_type, known["llama"]), _VOCABULARY, tokenizer)
     AutoModelForCausalLM.from_config(small).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -223,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="a file, or the name of one in training/configs")
     parser.add_argument("--data", default="", help="a file or folder to train on in place of the config's")
-    arguments, _ = parser.parse_known_args()
+    arguments = parser.parse_args()
     try:
         print(dry_run(load_config(arguments.config, arguments.data)))
     except (ConfigError, DataError, ModelError) as problem:

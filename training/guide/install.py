@@ -32,7 +32,9 @@ def install(run: Run, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, nargs="?", help="a run folder; the newest finished one of the guide if not given")
+    parser.add_argument(
+        "run", type=Path, nargs="?", help="a run folder; the newest finished one of the guide if not given"
+    )
     parser.add_argument("--out", type=Path, default=GUIDE, help="folder to write")
     arguments = parser.parse_args()
     run = Run(arguments.run) if arguments.run else newest_run("guide", finished=True)
