@@ -49,7 +49,7 @@ def open_model(config: TrainingConfig, tokenizer: Any) -> Any:
     if not config.model.base:
         return new_model(config, tokenizer)
     model = load_base(config, tokenizer)
-    return _with_lora(model, config) if config.lora else model
+    return add_lora(model, config) if config.lora else model
 
 
 def model_settings(model: ModelConfig, vocabulary: int, tokenizer: Any) -> Any:
@@ -203,7 +203,12 @@ def _check_vocabulary(config: TrainingConfig, model: Any, tokenizer: Any) -> Non
         )
 
 
-def _with_lora(model: Any, config: TrainingConfig) -> Any:
+def add_lora(model: Any, config: TrainingConfig) -> Any:
+    """The model with LoRA's matrices beside its own, which are frozen.
+
+    Raises:
+        ModelError: it has none of the targets.
+    """
     from peft import LoraConfig, get_peft_model
 
     part = config.lora
