@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 CONFIG: Final = "config.json"
-_INDEX: Final = "model.safetensors.index.json"
-_VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+INDEX: Final = "model.safetensors.index.json"
+# What config.json calls the most tokens, by family: most, GPT-2, MPT.
+_CONTEXTS: Final = ("max_position_embeddings", "n_positions", "max_seq_len")
+VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 _WEIGHTS: Final = ("*.safetensors", "*.bin")
 # The format's own limit. Source: MAX_HEADER_SIZE in safetensors' src/tensor.rs.
-_MAX_HEADER: Final = 100_000_000
+MAX_HEADER: Final = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,13 @@ class ModelFiles:
 
 def read_files(folder: Path) -> ModelFiles:
     """Describe a folder. What cannot be read stays unknown: loading the model says what is wrong with it."""
-    config = _json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     inner = config.get("text_config")
     text_config: dict[str, Any] = inner if isinstance(inner, dict) else {}
     quantization = config.get("quantization_config")
-    context_length = config.get("max_position_embeddings") or text_config.get("max_position_embeddings")
+    context_length = next(
+        (length for part in (config, text_config) for name in _CONTEXTS if (length := part.get(name))), None
+    )
     tied = config.get("tie_word_embeddings", text_config.get("tie_word_embeddings")) is True
     return ModelFiles(
         size=sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern)),
@@ -66,20 +70,29 @@ def read_files(folder: Path) -> ModelFiles:
     )
 
 
+def has_template(folder: Path) -> bool:
+    """Whether the tokenizer there knows how a conversation is written."""
+    files = (folder / "chat_template.jinja", folder / "chat_template.json", folder / "chat_templates")
+    return any(file.exists() for file in files) or bool(
+        read_json(folder / "tokenizer_config.json").get("chat_template")
+    )
+
+
 def is_whole(folder: Path) -> bool:
     """Whether a folder has a configuration, a tokenizer, and every file of weights that its index names.
 
     An interrupted download has some of them.
     """
-    if not (folder / CONFIG).is_file() or not any((folder / name).is_file() for name in _VOCABULARIES):
+    if not (folder / CONFIG).is_file() or not any((folder / name).is_file() for name in VOCABULARIES):
         return False
-    if not (folder / _INDEX).is_file():
+    if not (folder / INDEX).is_file():
         return any(folder.glob("*.safetensors"))
-    shards = _json(folder / _INDEX).get("weight_map")
+    shards = read_json(folder / INDEX).get("weight_map")
     return isinstance(shards, dict) and all((folder / str(shard)).is_file() for shard in shards.values())
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -91,14 +104,14 @@ def _parameters(folder: Path, *, tied: bool) -> int | None:
     """Counted from the headers of the safetensors files; an output layer that is the embedding again, once."""
     count = 0
     for file in folder.glob("*.safetensors"):
-        for name, tensor in _header(file).items():
+        for name, tensor in header(file).items():
             shape = tensor.get("shape") if isinstance(tensor, dict) else None
             if isinstance(shape, list) and not (tied and name == "lm_head.weight"):
                 count += math.prod(shape)
     return count or None
 
 
-def _header(file: Path) -> dict[str, Any]:
+def header(file: Path) -> dict[str, Any]:
     """Names, types and shapes of a file's tensors: 8 bytes of length, little-endian, then JSON.
 
     Source: the format's description in safetensors' README.
@@ -106,7 +119,7 @@ def _header(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as content:
             size = int.from_bytes(content.read(8), "little")
-            header = json.loads(content.read(size)) if size <= _MAX_HEADER else {}
+            header = json.loads(content.read(size)) if size <= MAX_HEADER else {}
     except (OSError, ValueError):
         return {}
     return header if isinstance(header, dict) else {}

@@ -1,7 +1,6 @@
 """The guide as GGUF: what llama.cpp and Ollama find in the file."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,16 @@ from gguf import GGMLQuantizationType, GGUFReader
 from safetensors.torch import load_file
 
 from training.export_gguf import ExportError, export
-from training.train import save, train
 
-from .test_training_train import TINY
+from .training_runs import tiny_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    model, tokenizer, _ = train(replace(TINY, steps=1), quiet=True)
-    save(model, tokenizer, path)
+    model, tokenizer = tiny_model()
+    model.half().save_pretrained(path)
+    tokenizer.save_pretrained(path)
     return path
 
 
@@ -51,9 +50,9 @@ def test_the_file_names_architecture_sizes_tokenizer_and_template(folder: Path, 
     assert fields == {
         "general.architecture": "qwen3",
         "qwen3.context_length": 4096,
-        "qwen3.block_count": TINY.layers,
-        "qwen3.embedding_length": TINY.hidden,
-        "qwen3.attention.head_count": TINY.heads,
+        "qwen3.block_count": 1,
+        "qwen3.embedding_length": 32,
+        "qwen3.attention.head_count": 2,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen2",
         "tokenizer.chat_template": (folder / "chat_template.jinja").read_text(encoding="utf-8"),
