@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import chainlit.server as chainlit_server
 from fastapi import Depends, FastAPI
-from prometheus_client import CollectorRegistry
 
 from app import __version__
 from app.api.dashboard import dashboard_routes
@@ -29,7 +28,7 @@ from app.assembly.counting import counting
 from app.assembly.dashboard import dashboard
 from app.assembly.kept import Kept
 from app.assembly.layers import add_layers, add_refusals
-from app.assembly.measuring import measure_http, measure_server
+from app.assembly.measuring import empty_registry, measure_http, measure_server
 from app.default_model import OLLAMA, VLLM
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
@@ -63,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
     if kept is not None and settings.history:
         store = kept.data_layer()
-    registry = CollectorRegistry()
+    registry = empty_registry()
     counted = counting(settings, chat, kept, registry)
     unsaved = store.unsaved
     preferences = Preferences(

@@ -105,14 +105,11 @@ def test_each_alert_fires_when_it_should_and_not_when_it_should_not() -> None:
 
 
 def test_every_failure_that_is_not_the_askers_counts_for_the_alert_of_errors() -> None:
-    def codes(kind: type[errors.EngineError]) -> set[str]:
-        return {kind.code}.union(*map(codes, kind.__subclasses__()))
-
     found = re.search(r'code=~"([^"]+)"', alerts()["ErrorRate"]["expr"])
     assert found
     pattern = re.compile(found[1])
-    counted = {code for code in codes(errors.EngineError) if pattern.fullmatch(code)}
-    assert counted == codes(errors.EngineError) - OF_THE_ASKER
+    counted = {code for code in errors.codes(errors.EngineError) if pattern.fullmatch(code)}
+    assert counted == errors.codes(errors.EngineError) - OF_THE_ASKER
     # No memory left, and a mistake of the program itself; all others are the asker's, or what the queue's alerts see.
     refused = {kind.code for kind in errors.ChatError.__subclasses__()} - {errors.EngineError.code}
     assert {code for code in {errors.ChatError.code, *refused} if pattern.fullmatch(code)} == {"error", "memory_short"}
