@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
     pages = OpenPages(chainlit_server.sio, standing, page.end)
-    measure_server(registry, answers, store, open_pages=lambda: pages.count, data_dir=settings.data_dir)
+    measure_server(registry, answers, database, store, open_pages=lambda: pages.count, data_dir=settings.data_dir)
     drawn, samples = dashboard(answers, counted, kept, store, open_pages=lambda: pages.count)
     if kept is not None and settings.login:
         allowed = settings.oauth_names if settings.oauth else None

@@ -204,7 +204,7 @@ class StorageSeries(Collector):
         registry: what `/metrics` shows.
         unsaved: how many writes wait.
         lost: how many were not kept since the start.
-        up: whether the database takes writes.
+        up: whether the database answers and takes writes.
     """
 
     def __init__(
@@ -224,7 +224,9 @@ class StorageSeries(Collector):
         """See `Collector`."""
         yield GaugeMetricFamily(f"{PREFIX}_unsaved_writes", "Writes that wait in memory to be stored.", self._unsaved())
         yield CounterMetricFamily(f"{PREFIX}_lost_writes", "Writes that could not be kept.", self._lost())
-        yield GaugeMetricFamily(f"{PREFIX}_database_up", "1 if the database takes writes, else 0.", self._up())
+        yield GaugeMetricFamily(
+            f"{PREFIX}_database_up", "1 if the database answers and takes writes, else 0.", self._up()
+        )
 
 
 class AheadSeries(Collector):

@@ -170,7 +170,7 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             ),
             Panel(
                 "Context cuts an hour, by model",
-                "From each on a conversation's older messages are not read any more. Many: a larger NUM_CTX helps.",
+                "How often older messages left; /dashboard counts the replies after that. Many: raise NUM_CTX.",
                 [
                     Query(f"sum by (model) (increase({_P}context_cuts_total[1h]))", "{{model}}"),
                 ],
