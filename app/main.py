@@ -30,6 +30,7 @@ from app.assembly.kept import Kept
 from app.assembly.layers import add_layers, add_refusals
 from app.assembly.measuring import empty_registry, measure_http, measure_server
 from app.default_model import OLLAMA, VLLM
+from app.machine import in_a_container
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
@@ -160,7 +161,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(metrics_routes(registry, settings.metrics_token, refresh), include_in_schema=False)
     app.include_router(debug_routes(chat, settings.metrics_token), include_in_schema=False)
-    app.include_router(dashboard_routes(drawn, standing), include_in_schema=False)
+    app.include_router(dashboard_routes(drawn, standing, in_a_container=in_a_container()), include_in_schema=False)
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)

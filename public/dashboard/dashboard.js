@@ -11,7 +11,7 @@ const PAUSE = 15000;
 const PERIOD = 'dashboard-period';
 const GIB = 2 ** 30;
 // The server's words for whom this page is not for.
-const SHUT = ['for_administrators', 'for_this_machine'];
+const SHUT = ['for_administrators', 'for_this_machine', 'in_a_container'];
 
 const system = window.matchMedia('(prefers-color-scheme: dark)');
 const root = document.getElementById('dashboard');
