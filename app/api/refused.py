@@ -113,12 +113,12 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
     "in_a_container": (
         403,
         {
-            "en": "Without a login the dashboard answers the server's own machine only, and nobody is that for a "
-            "container. Start the chat with AUTH=password (docker run -e AUTH=password; with Compose a line in .env), "
+            "en": "Without a login the dashboard answers the server's own machine only. For a container nobody is "
+            "that: start the chat with AUTH=password (docker run -e AUTH=password; with Compose a line in .env), "
             "make an account: docker exec -it chainlit-ollama python -m app.users add NAME --admin (with Compose: "
             "docker compose exec chat python -m app.users add NAME --admin), and sign in.",
-            "ru": "Без входа сводка открывается только на машине сервера, а для контейнера ею не считается никто. "
-            "Запустите чат с AUTH=password (docker run -e AUTH=password; с Compose — строка в .env), создайте учётную "
+            "ru": "Без входа сводка открывается только на машине сервера. Для контейнера ею не считается никто: "
+            "запустите чат с AUTH=password (docker run -e AUTH=password; с Compose — строка в .env), создайте учётную "
             "запись: docker exec -it chainlit-ollama python -m app.users add ИМЯ --admin (с Compose: "
             "docker compose exec chat python -m app.users add ИМЯ --admin) и войдите.",
         },

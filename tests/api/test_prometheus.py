@@ -80,11 +80,14 @@ def test_after_a_short_load_every_query_of_the_dashboard_and_of_every_alert_has_
 
 def test_the_very_first_failure_of_its_kind_is_seen(read: tuple[Site, Prometheus]) -> None:
     site, reader = read
-    failures = {"message_too_large": "x" * 400_000, "context_length_exceeded": "word " * 20_000}
+    failures = {
+        "model_not_found": ("one", "nobody-has-this"),
+        "context_length_exceeded": ("word " * 20_000, "gemma2:2b"),
+    }
     series = {code: f'chainlit_ollama_request_errors_total{{code="{code}"}}' for code in failures}
     until(lambda: all(reader.value(f"count_over_time({one}[1m]) > 1") for one in series.values()))
-    for text in failures.values():
-        assert site.chat(text).status_code >= 400
+    for text, model in failures.values():
+        assert site.chat(text, model=model).status_code >= 400
     until(lambda: all(any(reader.value(f"increase({one}[1m])")) for one in series.values()))
 
 

@@ -154,6 +154,20 @@ def test_an_empty_store_has_empty_pictures_with_a_sentence(look: Open, fresh: Pr
     assert sum(map(int, re.findall(r"\d+", background)[:3])) < 150
 
 
+@pytest.mark.parametrize("locale", ["en-US", "ru-RU"])
+def test_on_a_phone_the_sentences_of_empty_pictures_are_whole(look: Open, fresh: Program, locale: str) -> None:
+    page = look(fresh, locale=locale, viewport=PHONE)
+    drawn(page)
+    beyond = page.locator(".picture .annotation-text").evaluate_all(
+        """(nodes) => nodes.filter((node) => {
+            const [said, drawn] = [node, node.closest('.main-svg')].map((one) => one.getBoundingClientRect());
+            return said.left < drawn.left || said.right > drawn.right;
+        }).map((node) => node.textContent)"""
+    )
+    assert page.locator(".picture .annotation-text").count() > 4
+    assert beyond == []
+
+
 def test_on_a_russian_phone_it_is_russian_and_fits(look: Open, busy: Program) -> None:
     page = look(busy, locale="ru-RU", viewport=PHONE, has_touch=True, is_mobile=True, timezone_id="Asia/Vladivostok")
     drawn(page)
