@@ -536,6 +536,8 @@ async def test_tables_of_another_version_are_told_and_left_alone(
 async def test_a_database_out_of_reach_or_broken_is_a_problem(tmp_path: Path) -> None:
     away = (await of(database, database_url="postgresql://ann:pw@127.0.0.1:9/chat"))["database"]
     assert (away.status, "DATABASE_URL" in away.advice) == ("problem", True)
+    assert away.found.startswith("PostgreSQL: ")
+    assert "Errno" not in away.found
     (tmp_path / "chat.db").write_bytes(b"this is no database" * 100)
     assert (await of(database, data_dir=tmp_path))["database"].status == "problem"
 
