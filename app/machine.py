@@ -33,9 +33,9 @@ class InUse:
 
 
 def in_a_container(root: Path = Path("/")) -> bool:
-    """Whether this process runs in a container of Docker, Podman or Kubernetes: nobody who asks it from outside has an
-    address of this machine."""
-    return any((root / sign).exists() for sign in (".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io"))
+    """Whether this process runs in a container of Docker or Podman: nobody who asks it from outside has an address of
+    this machine, as by Kubernetes' port-forward."""
+    return any((root / sign).exists() for sign in (".dockerenv", "run/.containerenv"))
 
 
 def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machine:

@@ -207,6 +207,10 @@ def test_who_loses_the_right_to_look_sees_nothing_more(look: Open, fresh: Progra
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("main")).to_contain_text("Without a login the dashboard answers the server's own machine only.")
     assert page.locator(".picture").count() == 0
+    expect(page.locator("main a")).to_have_text(["To the chat"])  # there is nothing to sign in to
+    page.set_extra_http_headers({})
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    drawn(page)
 
 
 def test_while_the_database_is_away_the_rest_is_shown(

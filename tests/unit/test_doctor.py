@@ -623,7 +623,7 @@ async def test_in_a_container_it_is_told_that_a_proxy_outside_has_another_addres
     assert "TRUSTED_PROXIES" in (await of(access, root=tmp_path))["proxy headers"].advice
 
 
-@pytest.mark.parametrize("sign", [".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io/serviceaccount"])
+@pytest.mark.parametrize("sign", [".dockerenv", "run/.containerenv"])
 async def test_in_a_container_it_is_told_that_private_addresses_may_be_anybodys(tmp_path: Path, sign: str) -> None:
     assert (await of(secrets, root=tmp_path))["METRICS_TOKEN"].advice == ""
     (tmp_path / sign).mkdir(parents=True)
