@@ -78,7 +78,8 @@ class Result:
         where = f", {machine.cores:g} cores, {machine.memory // MIB:,} MiB" if machine else ""
         lines = [f"{self.model}{where}"]
         if self.replies is not None:
-            busy = f"{self.replies} replies are being written" if self.replies else "nobody is answered right now"
+            several = "1 reply is" if self.replies == 1 else f"{self.replies} replies are"
+            busy = f"{several} being written" if self.replies else "nobody is answered right now"
             lines.append(f"The server runs ({busy}): others may use the engine meanwhile, then these figures are low.")
         lines.append("")
         if found.load_seconds is not None:

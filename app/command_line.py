@@ -36,10 +36,10 @@ def in_one_line(problem: Exception) -> str:
     """What went wrong, for whoever gave the command."""
     if isinstance(problem, DatabaseAway | DatabaseRefused):
         return f"the database cannot be used ({problem})"
-    if isinstance(problem, SQLAlchemyError):
-        return reason(problem)
     if isinstance(problem, OSError) and problem.filename:
         return f"{problem.strerror}: {problem.filename}"
+    if isinstance(problem, SQLAlchemyError | OSError):
+        return reason(problem)
     return str(problem)
 
 

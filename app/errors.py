@@ -606,3 +606,8 @@ class LocalModelsNotInstalled(EngineError):
         "en": "The packages that run models on this server are missing ({detail}). Install them: make install-local",
         "ru": "На сервере нет пакетов для запуска моделей ({detail}). Установите их: make install-local",
     }
+
+
+def codes(kind: type[ChatError] = ChatError) -> frozenset[str]:
+    """Every word by which a program is told of an error of that kind."""
+    return frozenset({kind.code}).union(*(codes(below) for below in kind.__subclasses__()))

@@ -32,6 +32,12 @@ class InUse:
     size: int
 
 
+def in_a_container(root: Path = Path("/")) -> bool:
+    """Whether this process runs in a container of Docker or Podman: nobody who asks it from outside has an address of
+    this machine, as by Kubernetes' port-forward."""
+    return any((root / sign).exists() for sign in (".dockerenv", "run/.containerenv"))
+
+
 def this_machine(root: Path = Path("/"), processors: int | None = None) -> Machine:
     """What the kernel and the control groups (v1 and v2) allow this process; on macOS, what sysctl tells.
 

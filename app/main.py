@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import chainlit.server as chainlit_server
 from fastapi import Depends, FastAPI
-from prometheus_client import CollectorRegistry
 
 from app import __version__
 from app.api.dashboard import dashboard_routes
@@ -29,8 +28,9 @@ from app.assembly.counting import counting
 from app.assembly.dashboard import dashboard
 from app.assembly.kept import Kept
 from app.assembly.layers import add_layers, add_refusals
-from app.assembly.measuring import measure_http, measure_server
+from app.assembly.measuring import empty_registry, measure_http, measure_server
 from app.default_model import OLLAMA, VLLM
+from app.machine import in_a_container
 from app.page.callbacks import Page
 from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     store: ChatDataLayer | ForgetfulStore = ForgetfulStore()
     if kept is not None and settings.history:
         store = kept.data_layer()
-    registry = CollectorRegistry()
+    registry = empty_registry()
     counted = counting(settings, chat, kept, registry)
     unsaved = store.unsaved
     preferences = Preferences(
@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     page = Page(chat, finder, store, preferences, settings.away_seconds, settings.store_seconds)
     page.register()
     pages = OpenPages(chainlit_server.sio, standing, page.end)
-    measure_server(registry, answers, store, open_pages=lambda: pages.count, data_dir=settings.data_dir)
+    measure_server(registry, answers, database, store, open_pages=lambda: pages.count, data_dir=settings.data_dir)
     drawn, samples = dashboard(answers, counted, kept, store, open_pages=lambda: pages.count)
     if kept is not None and settings.login:
         allowed = settings.oauth_names if settings.oauth else None
@@ -161,7 +161,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(metrics_routes(registry, settings.metrics_token, refresh), include_in_schema=False)
     app.include_router(debug_routes(chat, settings.metrics_token), include_in_schema=False)
-    app.include_router(dashboard_routes(drawn, standing), include_in_schema=False)
+    app.include_router(dashboard_routes(drawn, standing, in_a_container=in_a_container()), include_in_schema=False)
     app.include_router(owned_routes(store), include_in_schema=False)
     for routes in kept.routes(page, pages) if kept is not None else [nobodys_routes()]:
         app.include_router(routes, include_in_schema=False)

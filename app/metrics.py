@@ -8,6 +8,7 @@ from typing import Any, Literal
 from app.asker import Asker
 from app.engines.base import ModelInfo
 from app.errors import ChatError
+from app.pauses import Pauses
 
 Outcome = Literal["finished", "stopped", "failed"]
 
@@ -80,6 +81,7 @@ class Ended:
         left_out: turns of the conversation that the model no longer read.
         error: why it failed, if it did.
         cut: whether it is the first without some of them.
+        pauses: between the pieces of the answer; None: they were not seen.
     """
 
     asker: Asker
@@ -90,3 +92,4 @@ class Ended:
     left_out: int = 0
     error: ChatError | None = None
     cut: bool = False
+    pauses: Pauses | None = None

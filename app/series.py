@@ -8,18 +8,21 @@ catalog, a name that nobody has is `-`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from itertools import accumulate, islice, product
+from typing import Final, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from app.admission import Queue
-from app.engines.base import Engine
+from app.asker import Source
+from app.engines.base import Engine, ModelInfo
 from app.engines.catalog import EngineState
-from app.errors import ChatError
+from app.errors import ChatError, codes
 from app.machine import InUse
-from app.metrics import Ended
+from app.metrics import Ended, Outcome
+from app.pauses import BOUNDS, Pauses
 
 PREFIX: Final = "chainlit_ollama"
 
@@ -29,11 +32,16 @@ _WAITS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320
 _PER_TOKEN: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
 _TOKENS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 _SPEEDS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
-_NOBODY: Final = "-"
+_NOBODY: Final = ("-", "-")
+# Models whose counters stand at 0 before anybody has asked them: 42 series each, and a server may have hundreds.
+_EXPECTED: Final = 16
 
 
-class ReplySeries:
+class ReplySeries(Collector):
     """Counts replies that have ended.
+
+    A counter that first appears as 1 has never grown for Prometheus, and the first failure would not be seen: so what
+    may be counted stands at 0 before it is.
 
     Args:
         registry: what `/metrics` shows.
@@ -63,11 +71,44 @@ class ReplySeries:
         self._speed = histogram("request_generation_tokens_per_second", "Speed at which replies are written.", _SPEEDS)
         self._prompt_size = histogram("request_prompt_tokens", "Tokens of a prompt.", _TOKENS)
         self._reply_size = histogram("request_generation_tokens", "Tokens of a reply.", _TOKENS)
+        self._pauses: dict[tuple[str, str], Pauses] = {}
+        self._expected: set[tuple[str, str]] = set()
+        self._expect(_NOBODY)
+        registry.register(self)
+
+    def expect(self, models: Iterable[ModelInfo]) -> None:
+        """These may be asked; of very many the first."""
+        for model in islice(models, _EXPECTED):
+            self._expect((model.engine, model.name))
+
+    def _expect(self, model: tuple[str, str]) -> None:
+        if model in self._expected:
+            return
+        self._expected.add(model)
+        for source, outcome in product(get_args(Source), get_args(Outcome)):
+            self._requests.labels(source, *model, outcome)
+        for code in codes():
+            self._errors.labels(*model, code)
+        if model != _NOBODY:
+            for counter in (self._cuts, self._prompt, self._reply):
+                counter.labels(*model)
+
+    def collect(self) -> Iterable[Metric]:
+        """The pauses, which are counted while a reply is written; see `Collector`."""
+        family = HistogramMetricFamily(
+            f"{PREFIX}_inter_token_latency_seconds", "From one piece of a reply to the next.", labels=_MODEL
+        )
+        bounds = [*(str(float(bound)) for bound in BOUNDS), "+Inf"]
+        for model, pauses in self._pauses.items():
+            buckets = list(zip(bounds, accumulate(pauses.counts), strict=True))
+            family.add_metric(model, buckets, pauses.seconds)
+        yield family
 
     def add(self, ended: Ended) -> None:
         """Count a reply that has ended."""
         metrics = ended.metrics
-        model = (ended.model.engine, ended.model.name) if ended.model is not None else (_NOBODY, _NOBODY)
+        model = (ended.model.engine, ended.model.name) if ended.model is not None else _NOBODY
+        self._expect(model)
         self._requests.labels(ended.asker.source, *model, metrics.outcome).inc()
         if metrics.outcome == "failed":
             # Without one it is a mistake of this program.
@@ -82,6 +123,8 @@ class ReplySeries:
             self._first.labels(*model).observe(metrics.first_token_seconds)
         elif metrics.outcome != "finished":
             return  # neither read nor written as far as anybody can know
+        if ended.pauses is not None:
+            self._pauses[model] = self._pauses.get(model, Pauses()) + ended.pauses
         self._prompt.labels(*model).inc(metrics.read_tokens)
         self._prompt_size.labels(*model).observe(metrics.read_tokens)
         self._reply.labels(*model).inc(metrics.reply_tokens)
@@ -161,7 +204,7 @@ class StorageSeries(Collector):
         registry: what `/metrics` shows.
         unsaved: how many writes wait.
         lost: how many were not kept since the start.
-        up: whether the database takes writes.
+        up: whether the database answers and takes writes.
     """
 
     def __init__(
@@ -181,7 +224,9 @@ class StorageSeries(Collector):
         """See `Collector`."""
         yield GaugeMetricFamily(f"{PREFIX}_unsaved_writes", "Writes that wait in memory to be stored.", self._unsaved())
         yield CounterMetricFamily(f"{PREFIX}_lost_writes", "Writes that could not be kept.", self._lost())
-        yield GaugeMetricFamily(f"{PREFIX}_database_up", "1 if the database takes writes, else 0.", self._up())
+        yield GaugeMetricFamily(
+            f"{PREFIX}_database_up", "1 if the database answers and takes writes, else 0.", self._up()
+        )
 
 
 class AheadSeries(Collector):

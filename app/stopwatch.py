@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.engines.base import Usage
 from app.metrics import Outcome, ReplyMetrics
+from app.pauses import Pauses
 
 
 class Stopwatch:
@@ -16,6 +17,7 @@ class Stopwatch:
 
     Attributes:
         pieces: that have come from the model.
+        pauses: between these.
         usage: as the engine has told it in the end; None: it has not.
     """
 
@@ -25,7 +27,9 @@ class Stopwatch:
         self._joined = False
         self._admitted: float | None = None
         self._first: float | None = None
+        self._last = 0.0
         self.pieces = 0
+        self.pauses = Pauses()
         self.usage: Usage | None = None
 
     def join(self) -> None:
@@ -38,8 +42,12 @@ class Stopwatch:
 
     def come(self) -> None:
         """A piece has come."""
+        now = self._clock()
         if self._first is None:
-            self._first = self._clock()
+            self._first = now
+        else:
+            self.pauses.add(now - self._last)
+        self._last = now
         self.pieces += 1
 
     @property

@@ -362,6 +362,7 @@ class ChatTurn:
                 self.left_out,
                 self.error,
                 self.newly_left_out,
+                self._watch.pauses,
             )
         )
         code = f" {self.error.code}" if self.error else ""

@@ -70,7 +70,7 @@ NOW: Final = (
     ),
     Panel(
         "Database",
-        "1: it takes writes. 0: what is said waits in memory.",
+        "1: it takes writes. 0: what is said waits in memory. No data: none is kept (HISTORY=off).",
         [Query(f"min({_P}database_up)", "up")],
         single=True,
         good=1,
@@ -155,6 +155,12 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 [Query(_mean("request_generation_tokens_per_second", "model"), "{{model}}")],
             ),
             Panel(
+                "Pause between two pieces",
+                "p99 far above p50: replies stutter. A prompt is read in between, or the machine does something else.",
+                _quantiles("inter_token_latency_seconds"),
+                "s",
+            ),
+            Panel(
                 "Tokens a second in all, by model",
                 "What the machine does: written, and read of prompts.",
                 [
@@ -164,13 +170,9 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             ),
             Panel(
                 "Context cuts an hour, by model",
-                "From each on a conversation's older messages are not read any more. Many: a larger NUM_CTX helps.",
+                "How often older messages left; /dashboard counts the replies after that. Many: raise NUM_CTX.",
                 [
-                    Query(
-                        f"sum by (model) (increase({_P}context_cuts_total[1h]))"
-                        f" or sum by (model) (increase({_P}requests_total[1h])) * 0",
-                        "{{model}}",
-                    )
+                    Query(f"sum by (model) (increase({_P}context_cuts_total[1h]))", "{{model}}"),
                 ],
             ),
         ),
@@ -181,14 +183,14 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             Panel(
                 "Errors an hour, by code",
                 "Why replies failed. engine_unreachable: Ollama is away; out_of_memory: the model is too large.",
-                [Query(f"sum by (code) (increase({_P}request_errors_total[1h])) or vector(0)", "{{code}}")],
+                [Query(f"sum by (code) (increase({_P}request_errors_total[1h])) > 0 or vector(0)", "{{code}}")],
             ),
             Panel(
                 "Share of replies that failed",
                 "Of all that were asked for, those of which nothing or only a part came.",
                 [
                     Query(
-                        f'(sum(rate({_P}requests_total{{outcome="failed"}}{_RATE})) or vector(0))'
+                        f'sum(rate({_P}requests_total{{outcome="failed"}}{_RATE}))'
                         f" / sum(rate({_P}requests_total{_RATE}))",
                         "failed",
                     )

@@ -42,12 +42,13 @@ _SCRIPTS: Final[dict[Language, str]] = {
 }
 
 
-def dashboard_routes(dashboard: Dashboard, standing: Standing) -> APIRouter:
+def dashboard_routes(dashboard: Dashboard, standing: Standing, *, in_a_container: bool = False) -> APIRouter:
     """`GET /dashboard` and `GET /api/dashboard`: for administrators; without a login for who asks from this machine.
 
     Args:
         dashboard: what is drawn.
         standing: who is an administrator.
+        in_a_container: whether this server runs in one, to which nobody comes from this machine.
     """
     routes = APIRouter()
 
@@ -55,7 +56,7 @@ def dashboard_routes(dashboard: Dashboard, standing: Standing) -> APIRouter:
         """Raises Refused, or DatabaseAway where nobody can tell who asks."""
         if not standing.login:
             if not is_here(request):
-                raise Refused("for_this_machine")
+                raise Refused("in_a_container" if in_a_container else "for_this_machine")
             return
         identifier: str | None = request.state.identifier
         if identifier is None or not await standing.is_admin(identifier):

@@ -22,7 +22,7 @@ from app.memory import program_bytes
 from app.storage.database import Database
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.threads import Threads
-from app.storage.unsaved import Unsaved
+from app.storage.unsaved import Unsaved, away_since
 from app.why import explain
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def health_routes(
     def kept() -> DatabaseHealth:
         if database is None:
             return DatabaseHealth(status="off", state="off", since=None, waiting=0, lost=0, age_seconds=None)
-        since = (unsaved.away_since if unsaved is not None else None) or database.away_since
+        since = away_since(database, unsaved)
         state: Literal["ok", "away"] = "away" if since else "ok"
         waiting = unsaved.waiting if unsaved is not None else 0
         return DatabaseHealth(

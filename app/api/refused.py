@@ -110,6 +110,19 @@ _REFUSALS: Final[dict[str, tuple[int, dict[Language, str]]]] = {
             "угодно, задайте AUTH=password и создайте учётную запись: python -m app.users add ИМЯ --admin.",
         },
     ),
+    "in_a_container": (
+        403,
+        {
+            "en": "Without a login the dashboard answers the server's own machine only. For a container nobody is "
+            "that: start the chat with AUTH=password (docker run -e AUTH=password; with Compose a line in .env), "
+            "make an account: docker exec -it chainlit-ollama python -m app.users add NAME --admin (with Compose: "
+            "docker compose exec chat python -m app.users add NAME --admin), and sign in.",
+            "ru": "Без входа сводка открывается только на машине сервера. Для контейнера ею не считается никто: "
+            "запустите чат с AUTH=password (docker run -e AUTH=password; с Compose — строка в .env), создайте учётную "
+            "запись: docker exec -it chainlit-ollama python -m app.users add ИМЯ --admin (с Compose: "
+            "docker compose exec chat python -m app.users add ИМЯ --admin) и войдите.",
+        },
+    ),
     "no_login": (
         403,
         {"en": "This server has no login: there is nothing to sign out of.", "ru": "На этом сервере нет входа."},

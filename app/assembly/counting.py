@@ -68,4 +68,5 @@ def counting(settings: Settings, chat: Chat, kept: Kept | None, registry: Collec
             else "LOG_TEXT=on changes nothing: it needs REQUEST_LOG and HISTORY",
         )
     chat.on_end = found.add
+    chat.catalog.on_read(lambda: series.expect(chat.catalog.known))
     return found

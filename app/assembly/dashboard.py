@@ -14,6 +14,7 @@ from app.page.data_layer import ChatDataLayer
 from app.page.forgetful import ForgetfulStore
 from app.samples import Samples
 from app.storage.hourly import HourlyLog
+from app.storage.unsaved import away_since
 
 # Rows of the log that are counted, the newest. SQLite takes about a second for so many, in a thread of its own.
 _MOST_ROWS: Final = 100_000
@@ -47,7 +48,7 @@ def dashboard(
         stats=counted.stats,
         samples=samples,
         read_log=None if log is None else log.since,
-        database=None if database is None else lambda: database.away_since is None,
+        database=None if database is None else lambda: away_since(database, unsaved) is None,
         open_pages=open_pages,
         unsaved=lambda: unsaved.waiting if unsaved is not None else 0,
     )

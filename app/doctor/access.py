@@ -40,7 +40,7 @@ def _proxies(patient: Patient) -> Finding:
         return Finding(name, "warning", told, advice)
     told = f"X-Forwarded-For is believed from {trusted or 'nobody'}"
     alone = all(_is_loopback(word) for word in trusted.split(",") if word)
-    if alone and (patient.root / ".dockerenv").exists():
+    if alone and patient.in_a_container:
         advice = "a proxy outside this container comes from another address: name it in TRUSTED_PROXIES"
         return Finding(name, "ok", told, advice)
     return Finding(name, "ok", told)

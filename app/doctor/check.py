@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.assembly.answering import Answering
-from app.machine import Machine
+from app.machine import Machine, in_a_container
 from app.settings import Settings, on_this_machine
 
 Status = Literal["ok", "warning", "problem"]
@@ -54,6 +54,11 @@ class Patient:
     def ollama_is_here(self) -> bool:
         """Whether Ollama is on this machine: then its memory and its disk are this machine's."""
         return on_this_machine(self.settings.ollama_host)
+
+    @property
+    def in_a_container(self) -> bool:
+        """Whether it runs in one."""
+        return in_a_container(self.root)
 
 
 @dataclass(frozen=True, slots=True)

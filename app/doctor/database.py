@@ -41,7 +41,8 @@ async def database(patient: Patient) -> Sequence[Finding]:
         advice = "check DATABASE_URL, and whether PostgreSQL runs and lets this machine in"
         if settings.database_url is None:
             advice = f"free some room, or move {settings.data_dir / FILE} away and restore a backup"
-        return [Finding(_NAME, "problem", in_one_line(problem), advice)]
+        what = "PostgreSQL" if settings.database_url is not None else str(settings.data_dir / FILE)
+        return [Finding(_NAME, "problem", f"{what}: {in_one_line(problem)}", advice)]
 
 
 def _file(settings: Settings) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from app.default_model import GUIDE, OLLAMA
+from app.default_model import GUIDE, OLLAMA, TRANSFORMERS
 from app.doctor.check import Finding, Patient, first_sentence
 from app.engines.base import ModelInfo
 from app.engines.ollama import OllamaEngine
@@ -20,6 +20,8 @@ async def model(patient: Patient) -> Sequence[Finding]:
     chosen = choice.model
     if chosen is None:
         advice = "start Ollama (ollama serve) and pull a model (ollama pull gemma2:2b), or set VLLM_URL"
+        if TRANSFORMERS not in patient.answers.chat.catalog.engines and not patient.in_a_container:
+            advice += "; make run installs what a small one needs that runs without them"
         return [Finding("model", "problem", "no engine has one that answers", advice)]
     if choice.wanted:
         advice = f"ollama pull {choice.wanted}, or correct MODEL"

@@ -71,7 +71,8 @@ class Report:
             if finding.advice:
                 lines.append(f"{'':<8} {'':<{width}}  -> {finding.advice}")
         counts = {status: sum(f.status == status for f in self.findings) for status in ("problem", "warning", "ok")}
-        lines += ["", f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok"]
+        told = (f"{count} {name}{'' if count == 1 or name == 'ok' else 's'}" for name, count in counts.items())
+        lines += ["", ", ".join(told)]
         return "\n".join(lines)
 
 

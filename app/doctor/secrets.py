@@ -23,7 +23,7 @@ async def secrets(patient: Patient) -> Sequence[Finding]:
     settings = patient.settings
     # A file may be on a disk that hangs.
     return await asyncio.to_thread(
-        lambda: [_secret_key(settings), _api_keys(settings), _metrics_token(settings), *_modes(settings)]
+        lambda: [_secret_key(settings), _api_keys(settings), _metrics_token(patient), *_modes(settings)]
     )
 
 
@@ -63,10 +63,12 @@ def _api_keys(settings: Settings) -> Finding:
     return Finding("API_KEYS", "ok", told)
 
 
-def _metrics_token(settings: Settings) -> Finding:
-    name, token = "METRICS_TOKEN", settings.metrics_token
+def _metrics_token(patient: Patient) -> Finding:
+    name, token = "METRICS_TOKEN", patient.settings.metrics_token
     if token is None:
-        return Finding(name, "ok", "not set: /metrics answers loopback and private addresses only")
+        hint = "visitors may seem to come from one here (IPv6, rootless Docker): on the open internet set it"
+        told = "not set: /metrics answers loopback and private addresses only"
+        return Finding(name, "ok", told, hint if patient.in_a_container else "")
     value = token.get_secret_value()
     if len(value) < _SHORT or is_from_a_guide(value):
         return Finding(name, "warning", "can be guessed", "a longer one: openssl rand -hex 24")

@@ -27,7 +27,8 @@ def reason(problem: BaseException) -> str:
     inner: BaseException = problem.orig or problem if isinstance(problem, DBAPIError) else problem
     if isinstance(inner, TimeoutError):
         return "no answer in time"
-    text = str(inner).strip()
+    # Of a system's error its words, without the number that is another on each system.
+    text = (inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)).strip()
     return text.splitlines()[0] if text else type(inner).__name__
 
 

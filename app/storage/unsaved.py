@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
+from app.storage.database import Database
 from app.storage.problems import DatabaseAway, DatabaseRefused
 from app.storage.records import ThreadDeleted
 from app.storage.texts import now
@@ -272,3 +273,13 @@ class Unsaved:
         if not self._line and self._told:
             self._told = False
             self.on_all_kept()
+
+
+def away_since(database: Database, unsaved: Unsaved | None) -> str | None:
+    """Since when a database does not answer or takes no writes, ISO 8601; None: it is all right.
+
+    Args:
+        database: that may still answer who reads, while its disk is full.
+        unsaved: what waits for it; None: no conversations are kept in it.
+    """
+    return (unsaved.away_since if unsaved is not None else None) or database.away_since

@@ -11,7 +11,8 @@ const PAUSE = 15000;
 const PERIOD = 'dashboard-period';
 const GIB = 2 ** 30;
 // The server's words for whom this page is not for.
-const SHUT = ['for_administrators', 'for_this_machine'];
+const SIGN_IN = 'for_administrators';
+const SHUT = [SIGN_IN, 'for_this_machine', 'in_a_container'];
 
 const system = window.matchMedia('(prefers-color-scheme: dark)');
 const root = document.getElementById('dashboard');
@@ -113,12 +114,13 @@ const show = async () => {
   root.dataset.drawn = shown.now.time;
 };
 
-const refuse = (sentence) => {
+const refuse = ({ code, message }) => {
   const { signIn, chat } = words();
   const link = (path, text) => make('a', 'link', { href: path }, text);
   root.className = 'refused';
-  root.replaceChildren(make('h1', '', {}, words().title), make('p', '', {}, sentence),
-    make('p', '', {}, link('/login', signIn), ' ', link('/', chat)));
+  const links = code === SIGN_IN ? [link('/login', signIn), ' '] : [];
+  root.replaceChildren(make('h1', '', {}, words().title), make('p', '', {}, message),
+    make('p', '', {}, ...links, link('/', chat)));
 };
 
 const look = async () => {
@@ -130,12 +132,16 @@ const look = async () => {
   try {
     const found = await ask('GET', `/api/dashboard?period=${period}`);
     if (mine !== asked) return; // another period was chosen meanwhile
+    if (root.className === 'refused') {
+      window.location.reload(); // whoever was shut out may look again
+      return;
+    }
     shown = found;
     say('');
   } catch (problem) {
     if (mine !== asked) return;
     again = !SHUT.includes(problem.code);
-    if (!again) refuse(problem.message);
+    if (!again) refuse(problem);
     else if (problem.code) say(problem.message);
     else say(shown ? words().stale(time(shown.now.time)) : words().never);
   }

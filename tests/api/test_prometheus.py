@@ -78,6 +78,19 @@ def test_after_a_short_load_every_query_of_the_dashboard_and_of_every_alert_has_
     assert reader.value('up{job="chat"}') == [1]
 
 
+def test_the_very_first_failure_of_its_kind_is_seen(read: tuple[Site, Prometheus]) -> None:
+    site, reader = read
+    failures = {
+        "model_not_found": ("one", "nobody-has-this"),
+        "context_length_exceeded": ("word " * 20_000, "gemma2:2b"),
+    }
+    series = {code: f'chainlit_ollama_request_errors_total{{code="{code}"}}' for code in failures}
+    until(lambda: all(reader.value(f"count_over_time({one}[1m]) > 1") for one in series.values()))
+    for text, model in failures.values():
+        assert site.chat(text, model=model).status_code >= 400
+    until(lambda: all(any(reader.value(f"increase({one}[1m])")) for one in series.values()))
+
+
 def test_prometheus_takes_the_rules_and_none_of_them_fails(read: tuple[Site, Prometheus]) -> None:
     _, reader = read
 
@@ -105,14 +118,11 @@ def test_each_alert_fires_when_it_should_and_not_when_it_should_not() -> None:
 
 
 def test_every_failure_that_is_not_the_askers_counts_for_the_alert_of_errors() -> None:
-    def codes(kind: type[errors.EngineError]) -> set[str]:
-        return {kind.code}.union(*map(codes, kind.__subclasses__()))
-
     found = re.search(r'code=~"([^"]+)"', alerts()["ErrorRate"]["expr"])
     assert found
     pattern = re.compile(found[1])
-    counted = {code for code in codes(errors.EngineError) if pattern.fullmatch(code)}
-    assert counted == codes(errors.EngineError) - OF_THE_ASKER
+    counted = {code for code in errors.codes(errors.EngineError) if pattern.fullmatch(code)}
+    assert counted == errors.codes(errors.EngineError) - OF_THE_ASKER
     # No memory left, and a mistake of the program itself; all others are the asker's, or what the queue's alerts see.
     refused = {kind.code for kind in errors.ChatError.__subclasses__()} - {errors.EngineError.code}
     assert {code for code in {errors.ChatError.code, *refused} if pattern.fullmatch(code)} == {"error", "memory_short"}

@@ -154,6 +154,20 @@ def test_an_empty_store_has_empty_pictures_with_a_sentence(look: Open, fresh: Pr
     assert sum(map(int, re.findall(r"\d+", background)[:3])) < 150
 
 
+@pytest.mark.parametrize("locale", ["en-US", "ru-RU"])
+def test_on_a_phone_the_sentences_of_empty_pictures_are_whole(look: Open, fresh: Program, locale: str) -> None:
+    page = look(fresh, locale=locale, viewport=PHONE)
+    drawn(page)
+    beyond = page.locator(".picture .annotation-text").evaluate_all(
+        """(nodes) => nodes.filter((node) => {
+            const [said, drawn] = [node, node.closest('.main-svg')].map((one) => one.getBoundingClientRect());
+            return said.left < drawn.left || said.right > drawn.right;
+        }).map((node) => node.textContent)"""
+    )
+    assert page.locator(".picture .annotation-text").count() > 4
+    assert beyond == []
+
+
 def test_on_a_russian_phone_it_is_russian_and_fits(look: Open, busy: Program) -> None:
     page = look(busy, locale="ru-RU", viewport=PHONE, has_touch=True, is_mobile=True, timezone_id="Asia/Vladivostok")
     drawn(page)
@@ -193,6 +207,10 @@ def test_who_loses_the_right_to_look_sees_nothing_more(look: Open, fresh: Progra
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("main")).to_contain_text("Without a login the dashboard answers the server's own machine only.")
     assert page.locator(".picture").count() == 0
+    expect(page.locator("main a")).to_have_text(["To the chat"])  # there is nothing to sign in to
+    page.set_extra_http_headers({})
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    drawn(page)
 
 
 def test_while_the_database_is_away_the_rest_is_shown(

@@ -339,6 +339,20 @@ async def test_where_nobody_can_tell_who_asks_nothing_is_shown() -> None:
     assert data.json()["code"] == "database_away"
 
 
+async def test_whoever_asks_a_container_is_told_how_to_come_in() -> None:
+    app = FastAPI()
+    app.include_router(dashboard_routes(board(), Standing(nobodys, None), in_a_container=True))
+    add_refusals(app)
+    transport = httpx.ASGITransport(app, client=("172.17.0.1", 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+        page = await client.get("/dashboard")
+        data = await client.get("/api/dashboard", headers={"Accept-Language": "ru"})
+    assert (page.status_code, data.status_code) == (403, 403)
+    assert "docker exec -it chainlit-ollama python -m app.users add NAME --admin" in page.text
+    assert "ssh" not in page.text
+    assert "docker compose exec chat python -m app.users add ИМЯ --admin" in data.json()["detail"]
+
+
 def test_the_library_is_the_one_that_was_published() -> None:
     data = (ROOT / "public" / "vendor" / PLOTLY).read_bytes()
     assert sha256(data).hexdigest() == "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"

@@ -35,7 +35,7 @@ from app.doctor.model import model
 from app.doctor.ollama import TESTED, of_version, ollama
 from app.doctor.other_engines import openai_server, transformers
 from app.doctor.ports import ports
-from app.doctor.report import examine
+from app.doctor.report import Report, examine
 from app.doctor.secrets import secrets
 from app.machine import MIB, Machine, this_machine
 from app.settings import ROOT, Settings
@@ -130,14 +130,17 @@ async def test_the_table_has_a_line_for_each_and_tells_what_to_do_under_it() -> 
     line = next(n for n, text in enumerate(table.splitlines()) if text.startswith("warning  proxy headers"))
     assert table.splitlines()[line + 1].lstrip().startswith("-> ")
     assert all(finding.strip() for finding in table.split("\n\n")[0].splitlines())
+    one = Report((Finding("one", "problem", ""), Finding("two", "ok", ""), Finding("three", "ok", "")), False)
+    assert one.as_table().splitlines()[-1] == "1 problem, 0 warnings, 2 ok"
 
 
 @pytest.mark.usefixtures("without_transformers")
-async def test_no_engine_at_all_is_a_problem() -> None:
-    async with patient() as ill:
+async def test_no_engine_at_all_is_a_problem(tmp_path: Path) -> None:
+    async with patient(root=tmp_path) as ill:
         report = await examine(ill)
     assert report.exit_code == 1
     assert [f.name for f in report.findings if f.status == "problem"] == ["model"]
+    assert "make run installs" in next(f.advice for f in report.findings if f.name == "model")
 
 
 async def test_no_secret_is_ever_printed() -> None:
@@ -533,6 +536,8 @@ async def test_tables_of_another_version_are_told_and_left_alone(
 async def test_a_database_out_of_reach_or_broken_is_a_problem(tmp_path: Path) -> None:
     away = (await of(database, database_url="postgresql://ann:pw@127.0.0.1:9/chat"))["database"]
     assert (away.status, "DATABASE_URL" in away.advice) == ("problem", True)
+    assert away.found.startswith("PostgreSQL: ")
+    assert "Errno" not in away.found
     (tmp_path / "chat.db").write_bytes(b"this is no database" * 100)
     assert (await of(database, data_dir=tmp_path))["database"].status == "problem"
 
@@ -616,6 +621,14 @@ async def test_in_a_container_it_is_told_that_a_proxy_outside_has_another_addres
     assert (await of(access, root=tmp_path))["proxy headers"].advice == ""
     (tmp_path / ".dockerenv").touch()
     assert "TRUSTED_PROXIES" in (await of(access, root=tmp_path))["proxy headers"].advice
+
+
+@pytest.mark.parametrize("sign", [".dockerenv", "run/.containerenv"])
+async def test_in_a_container_it_is_told_that_private_addresses_may_be_anybodys(tmp_path: Path, sign: str) -> None:
+    assert (await of(secrets, root=tmp_path))["METRICS_TOKEN"].advice == ""
+    (tmp_path / sign).mkdir(parents=True)
+    assert "open internet" in (await of(secrets, root=tmp_path))["METRICS_TOKEN"].advice
+    assert (await of(secrets, root=tmp_path, metrics_token=RANDOM))["METRICS_TOKEN"].advice == ""
 
 
 async def test_no_login_on_all_addresses_is_a_hint_and_no_more() -> None:

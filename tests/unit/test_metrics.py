@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
@@ -12,7 +14,14 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from app.api.metrics import metrics_routes
+from app.assembly.answering import answering
+from app.assembly.measuring import empty_registry, measure_server
+from app.page.forgetful import ForgetfulStore
 from app.series import StorageSeries
+from app.settings import Settings
+from app.storage.database import Database
+from app.storage.problems import DatabaseAway
+from app.windows import Windows
 
 TOKEN = "token-of-the-metrics"
 
@@ -35,6 +44,21 @@ def test_the_storages_series_are_told_in_prometheus_words() -> None:
         "chainlit_ollama_lost_writes_total": ("counter", 2),
         "chainlit_ollama_database_up": ("gauge", 0),
     }
+
+
+@pytest.mark.usefixtures("nothing_set")
+async def test_a_database_of_accounts_alone_is_told_of_and_where_there_is_none_no_series_is(tmp_path: Path) -> None:
+    answers = answering(Settings(_env_file=None), Windows())
+    for database in (Database("postgresql+asyncpg://ann@127.0.0.1:9/chat"), None):
+        registry = empty_registry()
+        measure_server(registry, answers, database, ForgetfulStore(), open_pages=lambda: 0, data_dir=tmp_path)
+        assert registry.get_sample_value("chainlit_ollama_database_up") == (None if database is None else 1)
+        if database is not None:
+            with suppress(DatabaseAway):
+                await database.open()
+            assert registry.get_sample_value("chainlit_ollama_database_up") == 0
+            await database.close()
+    await answers.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.1", "192.168.0.9", "fd00::1"])

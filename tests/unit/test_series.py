@@ -18,12 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.asker import Asker
 from app.chat import Chat
 from app.disk import Disk
-from app.engines.base import CompletionRequest, EngineEvent, GenerationOptions, ModelInfo
+from app.engines.base import CompletionRequest, Delta, EngineEvent, GenerationOptions, ModelInfo
 from app.engines.catalog import Catalog
 from app.errors import ChatError, EngineFailed
 from app.history import SessionHistory, StoredMessage
 from app.machine import InUse
 from app.metrics import ReplyMetrics
+from app.pauses import BOUNDS, Pauses
 from app.prompting import ReplyOptions
 from app.series import MachineSeries, ReplySeries, ServerSeries
 from app.turn import Ended
@@ -76,6 +77,63 @@ async def test_a_reply_is_counted_with_its_tokens_and_times() -> None:
     assert found["request_generation_tokens_per_second_sum", MODEL] == 10
 
 
+async def test_every_pause_between_two_pieces_is_counted_by_its_length() -> None:
+    now = 0.0
+    registry = CollectorRegistry()
+    chat = Chat(Catalog([ScriptedEngine("a b c d", "e f")]), on_end=ReplySeries(registry).add, clock=lambda: now)
+    history, pauses = SessionHistory("c"), iter([0.03, 0.04, 100.0, 0.1])
+    for number in range(2):
+        turn = chat.turn(history, StoredMessage(f"q{number}", "one"), f"a{number}", ReplyOptions("gemma2:2b"))
+        async for event in turn.events():
+            if isinstance(event, Delta):
+                now += next(pauses, 0.0) if event.text.strip() not in ("d", "f") else 7.0  # after the last is no pause
+    text = generate_latest(registry).decode()
+    found = {
+        sample.labels["le"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "chainlit_ollama_inter_token_latency_seconds_bucket"
+    }
+    assert [found[bound] for bound in ("0.025", "0.05", "0.075", "0.1", "80.0", "+Inf")] == [0, 2, 2, 3, 3, 4]
+    assert round(samples(registry)["inter_token_latency_seconds_sum", MODEL], 6) == 100.17
+
+
+def test_a_pause_as_long_as_a_bound_is_within_it() -> None:
+    pauses = Pauses()
+    for bound in (*BOUNDS, BOUNDS[-1] + 1):
+        pauses.add(bound)
+    assert pauses.counts == [1] * (len(BOUNDS) + 1)
+
+
+async def test_what_may_be_counted_stands_at_0_before_it_is() -> None:
+    """Or Prometheus would not see the first failure: a series that begins with 1 has never grown."""
+    registry = CollectorRegistry()
+    series = ReplySeries(registry)
+    catalog = Catalog([ScriptedEngine()])
+    catalog.on_read(lambda: series.expect(catalog.known))
+    nobody = (("engine", "-"), ("model", "-"))
+    assert samples(registry)["request_errors_total", (("code", "engine_unreachable"), *nobody)] == 0
+    await catalog.models()
+    found = samples(registry)
+    for code in ("out_of_memory", "engine_failed", "error", "queue_full"):
+        assert found["request_errors_total", (("code", code), *MODEL)] == 0
+    for source in ("page", "api", "v1"):
+        assert found["requests_total", (*MODEL, ("outcome", "failed"), ("source", source))] == 0
+    assert found["context_cuts_total", MODEL] == 0
+
+
+async def test_a_server_with_hundreds_of_models_has_no_thousands_of_series() -> None:
+    registry = CollectorRegistry()
+    series = ReplySeries(registry)
+    for _ in range(3):
+        series.expect(ModelInfo("ollama", f"model-{number}") for number in range(300))
+    assert len(samples(registry)) < 1000
+    chat = Chat(Catalog([ScriptedEngine(models=["model-299"])]), on_end=series.add)
+    await ask(chat, SessionHistory("c"), model="model-299")
+    asked = (("engine", "ollama"), ("model", "model-299"))
+    assert samples(registry)["request_errors_total", (("code", "engine_failed"), *asked)] == 0
+
+
 async def test_what_failed_is_counted_by_why_and_has_no_latency() -> None:
     chat, registry = measured(ScriptedEngine(EngineFailed(engine="Ollama", detail="broke")))
     await ask(chat, SessionHistory("c"))
@@ -83,6 +141,7 @@ async def test_what_failed_is_counted_by_why_and_has_no_latency() -> None:
     assert found["requests_total", (*MODEL, ("outcome", "failed"), ("source", "v1"))] == 1
     assert found["request_errors_total", (("code", "engine_failed"), *MODEL)] == 1
     assert ("e2e_request_latency_seconds_count", MODEL) not in found
+    assert ("inter_token_latency_seconds_count", MODEL) not in found
     assert ("time_to_first_token_seconds_count", MODEL) not in found
 
 

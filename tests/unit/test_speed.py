@@ -175,10 +175,14 @@ async def test_the_report_and_the_json_say_the_same() -> None:
     assert "others may use" not in result.as_text()
 
 
-async def test_a_running_server_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(0, "nobody is answered right now"), (1, "1 reply is being written"), (2, "2 replies are being written")],
+)
+async def test_a_running_server_is_told_of(monkeypatch: pytest.MonkeyPatch, number: int, told: str) -> None:
     class Busy:
         class process:
-            replies = 2
+            replies = number
 
     async def health(*_: object) -> Busy:
         return Busy()
@@ -186,7 +190,7 @@ async def test_a_running_server_is_told_of(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(bench, "health_of", health)
     async with FakeOllama(speedup=float("inf")) as fake:
         result = await measure(settings(fake.url), "", 60)
-    assert "2 replies are being written): others may use the engine" in result.as_text()
+    assert f"({told}): others may use the engine" in result.as_text()
 
 
 async def test_what_is_measured_when_time_is_up_is_told() -> None:

@@ -16,7 +16,7 @@ from app.storage.database import Database
 from app.storage.problems import DatabaseAway
 from app.storage.records import Element, Step, Visitor
 from app.storage.threads import Threads
-from app.storage.unsaved import Fate, Unsaved
+from app.storage.unsaved import Fate, Unsaved, away_since
 from app.storage.visitors import Visitors
 from app.storage.writes import (
     DeleteStep,
@@ -129,6 +129,19 @@ async def test_what_waits_is_made_in_its_order_when_the_database_is_back(
     assert [step_id for step_id, _ in await stored(threads)] == [f"s{n}" for n in range(6)]
     assert told[-1] == "all kept"
     assert unsaved.away_since is None
+
+
+async def test_a_database_that_still_answers_who_reads_is_away_while_it_takes_no_writes(
+    unsaved: Unsaved, threads: Threads, database: Database, gate: Gate
+) -> None:
+    gate.away = True
+    await unsaved.add(step("s"), ANN)
+    assert await stored(threads) == []
+    assert (database.away_since, away_since(database, None)) == (None, None)
+    assert away_since(database, unsaved) == unsaved.away_since is not None
+    gate.away = False
+    await all_kept(unsaved)
+    assert away_since(database, unsaved) is None
 
 
 async def test_the_visitor_of_a_write_is_made_with_it(unsaved: Unsaved, database: Database, gate: Gate) -> None:

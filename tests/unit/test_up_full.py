@@ -136,6 +136,20 @@ def test_another_user_is_told_whose_it_is(clone: Path) -> None:
     assert "secrets belongs to user" in ended.stderr
 
 
+def test_where_docker_cannot_start_it_the_next_step_is_told_and_the_passwords_stay(clone: Path) -> None:
+    docker = clone / "bin" / "docker"
+    docker.write_text("#!/bin/sh\necho no such host >&2\nexit 18\n", encoding="ascii")
+    ended = up_full(clone)
+    assert ended.returncode == 1
+    assert "no such host" in ended.stderr
+    assert "make up-full tries again" in ended.stderr
+    assert "Grafana: " not in ended.stderr
+    first = secrets_of(clone)
+    docker.write_text(DOCKER, encoding="ascii")
+    assert up_full(clone).returncode == 0
+    assert secrets_of(clone) == first
+
+
 def test_a_choice_of_profiles_of_ones_own_is_not_changed(clone: Path) -> None:
     (clone / ".env").write_text("COMPOSE_PROFILES=other\n", encoding="ascii")
     ended = up_full(clone)
