@@ -21,7 +21,7 @@ from training.guide.knowledge.phrases import Phrases
 __all__ = ["FOREIGN", "LANGUAGES", "Foreign", "Intent", "Language", "Ways", "answers", "hasty", "intents", "synonyms"]
 
 # Share of the questions that were written one by one.
-_WRITTEN: Final = 0.6
+_WRITTEN: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ FOREIGN: Final = "foreign"
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 # Where the questions come from: templates filled with things or with ordinary words, questions of no pattern, phrases.
-_SOURCES: Final = ("things", "words", "free", "free", "free", "phrases", "phrases")
+_SOURCES: Final = ("things", "words", *("free",) * 5, "phrases", "phrases")
 
 
 class Foreign:
