@@ -1,6 +1,7 @@
 """Conversations to train on, written by chance from a seed.
 
-The questions of `evaluation/` are never among them, in whatever order of words: see `held_out`.
+The questions of `evaluation/` are never among them, in whatever order of words: see `held_out`. A test holds that the
+knowledge has none that shares three quarters of its words with one of them.
 """
 
 from __future__ import annotations
