@@ -1,6 +1,8 @@
 """What the guide learns from: its knowledge, the noise in questions, the conversations."""
 
 import random
+import re
+from collections import Counter
 from itertools import islice
 
 import pytest
