@@ -7,7 +7,7 @@ URL ?= http://localhost:8000
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor speed install-local train-guide eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor serve-trained speed install-local train-guide eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,11 @@ logs: ## Follow the container's log
 doctor: ## Is this server all right?
 	@scripts/install requirements.txt
 	@.venv/bin/python -m app.doctor
+
+serve-trained: ## Chat with the model in the folder CHECKPOINT
+	@test -n "$(CHECKPOINT)" || { echo "usage: make serve-trained CHECKPOINT=runs/NAME" >&2; exit 2; }
+	@scripts/install requirements.txt requirements-local.txt
+	@CHECKPOINT="$(CHECKPOINT)" .venv/bin/python -m app
 
 speed: ## How fast is this server? Two minutes at most
 	@scripts/install requirements.txt
