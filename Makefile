@@ -2,7 +2,6 @@
 # make test   install what the tests need and run them all
 PYTHON ?= python3
 MODEL_DIR ?= models/guide
-OUT ?= build/$(notdir $(MODEL_DIR)).gguf
 URL ?= http://localhost:8000
 export PYTHON
 
@@ -75,9 +74,9 @@ eval-guide: ## Measure the built-in guide on questions that it never saw
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.guide.evaluate $(MODEL_DIR)
 
-export-gguf: ## Write MODEL_DIR (default: the guide) as GGUF to OUT
+export-gguf: ## Write CHECKPOINT (default: the guide) for Ollama and llama.cpp to OUT; smaller: QUANTIZE=q8_0
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
-	@.venv/bin/python -m training.export_gguf $(MODEL_DIR) $(OUT)
+	@.venv/bin/python -m training.export_gguf "$(or $(CHECKPOINT),models/guide)" $(if $(OUT),"$(OUT)") $(if $(QUANTIZE),--quantize $(QUANTIZE))
 
 settings-table: ## Print the README's tables of settings
 	@.venv/bin/python -m scripts.settings_table
