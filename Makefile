@@ -3,10 +3,13 @@
 PYTHON ?= python3
 MODEL_DIR ?= models/guide
 URL ?= http://localhost:8000
-export PYTHON
+CONFIG ?= training/configs/baseline.yaml
+DATA ?=
+RESUME ?=
+export PYTHON DATA RESUME
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor serve-trained speed install-local train-guide eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor serve-trained speed install-local train train-baseline train-guide eval eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,10 +68,25 @@ speed: ## How fast is this server? Two minutes at most
 install-local: ## Install the packages that run models by transformers
 	@scripts/install requirements.txt requirements-local.txt
 
-train-guide: ## Train the built-in guide from scratch
+train: ## Train as CONFIG says (training/configs); a killed training goes on. RESUME=no starts anew, DRY_RUN=1 only estimates
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
-	@.venv/bin/python -m training.train
+	@.venv/bin/python -m training.$(if $(DRY_RUN),dry_run,train) "$(CONFIG)" --data "$(DATA)" $(if $(DRY_RUN),,--resume "$(RESUME)")
+
+train-baseline: ## Train a small model from scratch on the texts in DATA
+	@$(MAKE) --no-print-directory train CONFIG=training/configs/baseline.yaml
+
+train-guide: ## Train the built-in guide, put it into models/guide and measure it; SHORT=1: only see that it works
+ifdef SHORT
+	@$(MAKE) --no-print-directory train CONFIG=training/configs/guide-short.yaml
+else
+	@$(MAKE) --no-print-directory train CONFIG=training/configs/guide.yaml
+	@.venv/bin/python -m training.guide.install
 	@.venv/bin/python -m training.guide.evaluate --write
+endif
+
+eval: ## Measure the model in CHECKPOINT on what its run held out, or on the texts in DATA
+	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
+	@.venv/bin/python -m training.evaluate "$(CHECKPOINT)" $(if $(DATA),--data "$(DATA)")
 
 eval-guide: ## Measure the built-in guide on questions that it never saw
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt

@@ -1,174 +1,176 @@
-"""`python -m training.train`: trains the built-in guide from scratch and writes models/guide.
+"""`python -m training.train CONFIG`: trains a model as a config says, or goes on with a training that was cut short.
 
-Seeded: the same seed, versions and number of threads give the same weights.
+See training/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterator
+import os
+import sys
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from training.guide.corpus import Writer
-from training.guide.packing import IGNORED, Packer
-from training.tokenizer import TEMPLATE, train_tokenizer
-
-GUIDE: Final = Path(__file__).resolve().parent.parent / "models" / "guide"
+from training.config import ConfigError, TrainingConfig, load_config
+from training.runs import RUNS, Run, RunError, open_run
+from training.saving import DiskFullError, is_full, tidy
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the guide is trained. Sizes of rows and batches in tokens; every `long_every`th batch is of long rows."""
+class Outcome:
+    """How a training ended. `signal`: it was asked to stop, and is not finished."""
 
-    seed: int = 20261121
-    steps: int = 3000
-    hidden: int = 320
-    layers: int = 3
-    heads: int = 5
-    feed_forward: int = 896
-    vocabulary: int = 4096
-    context: int = 4096
-    row: int = 512
-    long_row: int = 2048
-    long_every: int = 16
-    batch_tokens: int = 4096
-    learning_rate: float = 2.5e-3
-    weight_decay: float = 0.1
-    warmup: float = 0.03
-    dropout: float = 0.2
-    tokenizer_conversations: int = 20_000
+    step: int
+    steps: int
+    best_loss: float | None
+    best_step: int | None
+    early: bool
+    signal: int | None
 
 
-def new_model(recipe: Recipe, tokenizer: Any) -> Any:
-    """A Qwen3 with random weights."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(recipe.seed)
-    config = Qwen3Config(
-        vocab_size=max(len(tokenizer), recipe.vocabulary),
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.feed_forward,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        head_dim=recipe.hidden // recipe.heads,
-        max_position_embeddings=recipe.context,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        use_cache=False,
-    )
-    return Qwen3ForCausalLM(config)
-
-
-def rate(recipe: Recipe, share: float) -> float:
-    """The learning rate after a share of the training: a short rise, then a cosine down to a twentieth."""
-    if share < recipe.warmup:
-        return recipe.learning_rate * share / recipe.warmup
-    fall = (share - recipe.warmup) / (1 - recipe.warmup)
-    return recipe.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0))))
-
-
-def train(recipe: Recipe, *, quiet: bool = False) -> tuple[Any, Any, list[float]]:
-    """Train from scratch.
+def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
+    """Train in a run folder, from its last checkpoint on if it has one.
 
     Args:
-        recipe: sizes, seed and length of the training.
-        quiet: no progress bar.
+        config: what is trained, on what and how.
+        run: held by this process.
+        quiet: nothing is printed.
 
-    Returns:
-        The model, its tokenizer, and the loss of each step, in nats by token of an answer.
+    Raises:
+        RunError: the data has changed since the run began, or the loss is no number any more.
+        DiskFullError: a checkpoint could not be saved; those before it stay.
+        DataError, ModelError: see training.data and training.models.
     """
     import torch
-    from torch.nn import functional
-    from tqdm import tqdm
+    from transformers import set_seed
+    from transformers.utils import logging
 
-    tokenizer = train_tokenizer(_texts(recipe), recipe.vocabulary)
-    model = new_model(recipe, tokenizer)
-    optimizer = _optimizer(model, recipe)
-    packer = Packer(tokenizer, Writer(recipe.seed + 1).conversations(), recipe.seed + 2)
-    losses: list[float] = []
-    tokens = 0
-    model.train()
-    with tqdm(total=recipe.steps, disable=quiet, unit="step", mininterval=1.0) as bar:
-        for step in range(recipe.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(recipe, step / recipe.steps)
-            length = recipe.long_row if step % recipe.long_every == recipe.long_every - 1 else recipe.row
-            rows = [packer.row(length) for _ in range(max(recipe.batch_tokens // length, 1))]
-            ids, labels = (torch.tensor([row[part] for row in rows]) for part in (0, 1))
-            counted = labels[:, 1:] != IGNORED
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                embedded = functional.dropout(model.model.embed_tokens(ids), recipe.dropout)
-                hidden = model.model(inputs_embeds=embedded).last_hidden_state[:, :-1]
-                loss = functional.cross_entropy(model.lm_head(hidden[counted]).float(), labels[:, 1:][counted])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.item())
-            tokens += ids.numel()
-            seconds = bar.format_dict["elapsed"]
-            bar.set_postfix_str(f"loss {losses[-1]:.3f}, {tokens / max(seconds, 1e-9):,.0f} tok/s", refresh=False)
-            bar.update()
-    return model, tokenizer, losses
+    from training.devices import device_of, precision_of
+    from training.loop import Loop
+    from training.loss_file import LossFile
+    from training.watching import Averaging, Bookkeeping, Interruption, Patience
 
-
-def _texts(recipe: Recipe) -> Iterator[str]:
-    """What the tokenizer is trained on, users' texts as the template shows them."""
-    for conversation in islice(Writer(recipe.seed).conversations(), recipe.tokenizer_conversations):
-        for message in conversation:
-            yield message["content"].lower() if message["role"] == "user" else message["content"]
-
-
-def _optimizer(model: Any, recipe: Recipe) -> Any:
-    import torch
-
-    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    scales = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": scales, "weight_decay": 0.0}],
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.98),
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    device, precision = device_of(config.training.device), precision_of(config.training)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    set_seed(config.seed)
+    for folder in (run.folder, run.checkpoints):
+        tidy(folder)
+    last = run.last_checkpoint()
+    tokenizer, model, feed = _parts(config, run)
+    run.check_data(feed.fingerprint)
+    begun = int(last.name.rpartition("-")[2]) if last else 0
+    if not quiet:
+        size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        print(f"{run.folder}: {size:,.1f} million parameters on {device}, {str(precision).removeprefix('torch.')}")
+        if last:
+            print(f"It goes on after step {begun} ({last}); RESUME=no would start anew.")
+    averaging, interruption = Averaging(), Interruption()
+    patience = Patience(config.training.patience)
+    books = Bookkeeping(LossFile(run.folder, begun), quiet=quiet)
+    loop = Loop(config, run, model, tokenizer, feed, precision, [averaging, books, patience, interruption])
+    averaging.loop = loop
+    interruption.watch()
+    try:
+        loop.train(resume_from_checkpoint=str(last) if last else None)
+        state = loop.state
+        stopped = interruption.signal if state.global_step < state.max_steps and not patience.lost else None
+        if stopped is None and not len(feed.held_out):
+            loop.save_whole_model()
+    finally:
+        books.close()
+        interruption.leave()
+    outcome = Outcome(
+        state.global_step, state.max_steps, state.best_metric, state.best_global_step, patience.lost, stopped
     )
+    if stopped is None:
+        run.finish({"steps": outcome.step, "best_loss": outcome.best_loss, "best_step": outcome.best_step})
+    return outcome
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a folder that transformers loads, weights in 16 bits."""
-    import torch
-    from transformers import GenerationConfig
+def _parts(config: TrainingConfig, run: Run) -> tuple[Any, Any, Any]:
+    """The tokenizer, the model and the batches. The tokenizer of a run that has begun is the one it began with."""
+    from training.saving import whole
 
-    folder.mkdir(parents=True, exist_ok=True)
-    model.config.use_cache = True
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
-    )
-    model.to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    template = folder / "chat_template.jinja"
-    template.write_text(TEMPLATE, encoding="utf-8")
+    tokenizer = None
+    if run.tokenizer.is_dir():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(run.tokenizer, local_files_only=True)
+    if config.data.source == "guide":
+        from training.guide.source import guide_feed, guide_model, guide_tokenizer
+
+        tokenizer = tokenizer or guide_tokenizer(config)
+        parts = tokenizer, guide_model(config, tokenizer), guide_feed(config, tokenizer)
+    else:
+        from training.batches import feed_of
+        from training.data import open_data
+        from training.data.tokenizers import open_tokenizer
+        from training.models import open_model
+
+        tokenizer = tokenizer or open_tokenizer(config)
+        data = open_data(config, tokenizer)
+        parts = tokenizer, open_model(config, tokenizer), feed_of(config, data.train, data.held_out, data.fingerprint)
+    if not run.tokenizer.is_dir():
+        with whole(run.tokenizer) as folder:
+            tokenizer.save_pretrained(folder)
+    return parts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=GUIDE, help="folder to write")
-    parser.add_argument("--steps", type=int, default=Recipe().steps)
-    parser.add_argument("--seed", type=int, default=Recipe().seed)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("config", help="a file, or the name of one in training/configs")
+    parser.add_argument("--data", default="", help="a file or folder to train on in place of the config's")
+    parser.add_argument("--resume", default="", help="a run folder to go on with, or `no` to start anew")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where run folders are")
     arguments = parser.parse_args()
-    import torch
+    run: Run | None = None
+    known: tuple[type[Exception], ...] = (ConfigError, RunError)
+    try:
+        config = load_config(arguments.config, arguments.data)
+        if config.data.source == "files":
+            known += _errors_of_data()
+        run = open_run(config, arguments.resume, arguments.runs)
+        outcome = train(config, run)
+    except known as problem:
+        sys.exit(f"train: {problem}")
+    except (DiskFullError, OSError) as problem:
+        if isinstance(problem, OSError) and not is_full(problem):
+            raise
+        sys.exit(_no_room(problem, run))
+    except KeyboardInterrupt:
+        print(f"train: stopped; the same command goes on from the last checkpoint in {run and run.folder}")
+        sys.exit(130)
+    _tell(config, run, outcome)
 
-    torch.set_num_threads(arguments.threads)
-    model, tokenizer, losses = train(Recipe(seed=arguments.seed, steps=arguments.steps))
-    save(model, tokenizer, arguments.out)
-    last = losses[-50:]
-    print(f"{arguments.out}: {len(losses)} steps, loss of the last {len(last)}: {sum(last) / len(last):.3f}")
+
+def _errors_of_data() -> tuple[type[Exception], ...]:
+    from training.data.errors import DataError
+    from training.models import ModelError
+
+    return DataError, ModelError
+
+
+def _no_room(problem: Exception, run: Run | None) -> str:
+    last = run.last_checkpoint() if run else None
+    kept = f"The last good checkpoint stays: {last}." if last else "There is no checkpoint yet."
+    return f"train: {problem}. {kept} Make room (old folders in {RUNS}/ can go) and run the same command to go on"
+
+
+def _tell(config: TrainingConfig, run: Run, outcome: Outcome) -> None:
+    if outcome.signal is not None:
+        print(
+            f"Stopped after step {outcome.step} of {outcome.steps}; the same command goes on from there ({run.folder})."
+        )
+        sys.exit(128 + outcome.signal)
+    if outcome.early:
+        print(f"Stopped at step {outcome.step}: the last {config.training.patience} evaluations were no better.")
+    if outcome.best_loss is not None:
+        print(f"The best held-out loss is {outcome.best_loss:.4f}, of step {outcome.best_step}.")
+    print(f"{run.model}: the model. {os.path.join(run.folder, 'loss.png')}: how it learned.")
 
 
 if __name__ == "__main__":

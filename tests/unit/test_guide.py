@@ -3,10 +3,10 @@
 import pytest
 
 from app.page.texts import starters
+from training.guide import GUIDE
 from training.guide.corpus import answers_of
 from training.guide.evaluate import Answerer, load
 from training.guide.knowledge import FOREIGN, LANGUAGES, Language
-from training.train import GUIDE
 
 MOST_BYTES = 15 * 1000 * 1000
 

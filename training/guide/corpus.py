@@ -81,6 +81,10 @@ class Writer:
         self._noise = Noise(self._chance)
         self._held_out = {bag(question.text) for question in held_out()}
 
+    def reseed(self, seed: int | str) -> None:
+        """From here on write what this seed gives."""
+        self._chance.seed(seed)
+
     def conversations(self) -> Iterator[list[Message]]:
         """One after the other, without end."""
         while True:

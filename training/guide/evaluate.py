@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from training.guide import GUIDE
 from training.guide.corpus import Message, Question, held_out
 from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers
-from training.train import GUIDE
 
 TURNS: Final = 20
 PHONE: Final = "phone"

@@ -6,13 +6,12 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
+from training.data.blocks import IGNORED
 from training.guide.corpus import Message
 from training.guide.knowledge import answers
 from training.tokenizer import END, START
-
-IGNORED: Final = -100  # torch's cross entropy leaves these labels out
 
 Row = tuple[list[int], list[int]]
 
@@ -53,6 +52,10 @@ class Packer:
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
         texts = [self._encode(text) for _, _, text in answers()]
         self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
+
+    def reseed(self, seed: int | str) -> None:
+        """From here on cut as this seed gives."""
+        self._chance.seed(seed)
 
     def row(self, length: int) -> Row:
         """The next `length` ids, and as many labels. A row begins with a conversation, as prompts do."""

@@ -1,0 +1,39 @@
+"""Trainings of seconds, for the tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from training.config import DataConfig, LoopConfig, ModelConfig, TokenizerConfig, TrainingConfig
+from training.guide.source import guide_model, guide_tokenizer
+from training.runs import Run, open_run
+from training.train import Outcome, train
+
+TINY_GUIDE = TrainingConfig(
+    name="tiny-guide",
+    data=DataConfig(source="guide", block=128),
+    tokenizer=TokenizerConfig(vocabulary=400),
+    model=ModelConfig(architecture="qwen3", hidden=32, layers=1, heads=2, feed_forward=64, context=4096, dropout=0.2),
+    training=LoopConfig(steps=8, batch_tokens=512, learning_rate=2.5e-3, device="cpu", evaluate_every=4, save_every=4),
+)
+
+
+def tiny_model() -> tuple[Any, Any]:
+    """A model of the guide's kind with random weights, and its tokenizer."""
+    tokenizer = guide_tokenizer(TINY_GUIDE, conversations=100)
+    return guide_model(TINY_GUIDE, tokenizer), tokenizer
+
+
+def with_loop(config: TrainingConfig, **changes: Any) -> TrainingConfig:
+    return replace(config, training=replace(config.training, **changes))
+
+
+def trained(config: TrainingConfig, runs: Path, resume: str = "") -> tuple[Run, Outcome]:
+    """Train, or go on."""
+    run = open_run(config, resume, runs)
+    try:
+        return run, train(config, run, quiet=True)
+    finally:
+        run.let_go()

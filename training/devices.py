@@ -1,0 +1,41 @@
+"""What a training runs on, and how exactly it calculates there."""
+
+from __future__ import annotations
+
+import torch
+
+from training.config import LoopConfig
+from training.runs import RunError
+
+
+def device_of(asked: str) -> str:
+    """cpu, cuda or mps.
+
+    Raises:
+        RunError: this machine does not have what the config asks for.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(device for device, usable in there.items() if usable)
+    if not there[asked]:
+        raise RunError(f"training.device is {asked}, which this machine does not have; `auto` takes what there is")
+    return asked
+
+
+def precision_of(loop: LoopConfig) -> torch.dtype:
+    """float32, or what matrices are multiplied in; the weights themselves stay in float32.
+
+    Raises:
+        RunError: the device cannot.
+    """
+    device = device_of(loop.device)
+    if loop.precision == "float16" and device != "cuda":
+        raise RunError(f"training.precision is float16, which needs a CUDA device; this is {device}. `auto` chooses")
+    if loop.precision != "auto":
+        chosen: torch.dtype = getattr(torch, loop.precision)
+        return chosen
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device == "mps":
+        return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32

@@ -1,0 +1,107 @@
+"""What the guide is trained with: its tokenizer, its model, and batches of conversations written from its knowledge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from training.batches import Feed
+from training.config import TrainingConfig
+from training.guide.corpus import Writer
+from training.guide.packing import Packer
+from training.tokenizer import train_tokenizer
+
+_CONVERSATIONS: Final = 20_000  # that the tokenizer is trained on
+_LONG_EVERY: Final = 16  # every 16th batch is of rows four times as long, so that long conversations are known too
+_LONG: Final = 4
+_HELD_OUT: Final = 8  # batches; their conversations are written like the others, by another chance
+
+
+class GuideBatches:
+    """Batches by number: each is written from a chance of its own, so that any can be had without those before it.
+
+    Args:
+        tokenizer: the guide's.
+        config: sizes.
+        seed: of these batches; others have others.
+        count: how many there are.
+    """
+
+    def __init__(self, tokenizer: Any, config: TrainingConfig, seed: int, count: int) -> None:
+        self._writer = Writer(seed)
+        self._packer = Packer(tokenizer, self._writer.conversations(), seed)
+        self._block, self._tokens = config.data.block, config.training.batch_tokens
+        self._seed, self._count = seed, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int, /) -> dict[str, Any]:
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        import torch
+
+        self._writer.reseed(f"{self._seed} {number}")
+        self._packer.reseed(f"{self._seed} {number}")
+        length = self._block * (_LONG if number % _LONG_EVERY == _LONG_EVERY - 1 else 1)
+        rows = [self._packer.row(length) for _ in range(max(self._tokens // length, 1))]
+        return {name: torch.tensor([row[part] for row in rows]) for part, name in enumerate(("input_ids", "labels"))}
+
+
+def guide_tokenizer(config: TrainingConfig, conversations: int = _CONVERSATIONS) -> Any:
+    """The guide's tokenizer, trained."""
+    return train_tokenizer(_texts(config.seed, conversations), config.tokenizer.vocabulary)
+
+
+def guide_feed(config: TrainingConfig, tokenizer: Any) -> Feed:
+    """All batches of a training of the guide."""
+    count = config.training.steps * config.training.accumulate
+    train = GuideBatches(tokenizer, config, config.seed + 1, count)
+    held_out = GuideBatches(tokenizer, config, config.seed + 2, _HELD_OUT)
+    # A change of the knowledge shows in some question or other.
+    written = hashlib.blake2b(digest_size=16)
+    for batch in (train[0], *(held_out[number] for number in range(_HELD_OUT))):
+        written.update(batch["input_ids"].numpy().tobytes())
+    return Feed(train, held_out, written.hexdigest())
+
+
+def guide_model(config: TrainingConfig, tokenizer: Any) -> Any:
+    """A Qwen3 with random weights, whose words are dropped out after the embedding while it is trained."""
+    import torch
+    from torch.nn import functional
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+    sizes = config.model
+    torch.manual_seed(config.seed)
+    model: Any = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=max(len(tokenizer), config.tokenizer.vocabulary),
+            hidden_size=sizes.hidden,
+            intermediate_size=sizes.feed_forward,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            num_key_value_heads=sizes.heads,
+            head_dim=sizes.hidden // sizes.heads,
+            max_position_embeddings=sizes.context,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+    )
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, _, embedded: functional.dropout(embedded, sizes.dropout, module.training)
+    )
+    return model
+
+
+def _texts(seed: int, conversations: int) -> Iterator[str]:
+    """What the tokenizer is trained on, users' texts as the template shows them."""
+    for conversation in islice(Writer(seed).conversations(), conversations):
+        for message in conversation:
+            yield message["content"].lower() if message["role"] == "user" else message["content"]

@@ -1,0 +1,71 @@
+"""AdamW, or Muon for the hidden matrices beside AdamW for the rest; and the rate that both learn at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from training.config import LoopConfig
+
+_BETAS: Final = (0.9, 0.98)
+
+
+class Together(torch.optim.Optimizer):  # type: ignore[misc]  # torch's types are not read
+    """Several optimizers as one; the groups are their own, so that a schedule of the one is the schedule of all."""
+
+    def __init__(self, optimizers: list[Any]) -> None:
+        self._optimizers = optimizers
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = closure() if closure else None
+        for optimizer in self._optimizers:
+            optimizer.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for optimizer, state in zip(self._optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        # Each has new groups now.
+        self.param_groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+
+def optimizer_for(model: Any, loop: LoopConfig) -> Any:
+    """An optimizer of what is to be trained of a model; only matrices decay.
+
+    Muon is for the matrices within the layers, not for embeddings and the output (Keller Jordan,
+    kellerjordan.github.io/posts/muon); its steps are as large as AdamW's (arXiv:2502.16982), so one rate serves both.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    outer = {
+        id(parameter)
+        for module in (model.get_input_embeddings(), model.get_output_embeddings())
+        if module is not None
+        for parameter in module.parameters()
+    }
+    hidden = [one for one in trained if loop.optimizer == "muon" and one.dim() == 2 and id(one) not in outer]
+    inner = {id(parameter) for parameter in hidden}
+    decayed = [one for one in trained if one.dim() > 1 and id(one) not in inner]
+    scales = [one for one in trained if one.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": loop.weight_decay}, {"params": scales, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=loop.learning_rate, betas=_BETAS)
+    if not hidden:
+        return adam
+    muon = torch.optim.Muon(
+        hidden, lr=loop.learning_rate, weight_decay=loop.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return Together([muon, adam])
+
+
+def share_of_rate(loop: LoopConfig, done: float) -> float:
+    """The share of `learning_rate` after a share of the training: a rise, then a cosine down to `lowest`."""
+    if done < loop.warmup:
+        return done / loop.warmup
+    fall = (done - loop.warmup) / (1 - loop.warmup) if loop.warmup < 1 else 1.0
+    return loop.lowest + (1 - loop.lowest) * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
