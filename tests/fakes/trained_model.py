@@ -73,6 +73,7 @@ def make_llama(folder: Path, *, steps: int = _STEPS, **options: Any) -> Path:
         head_dim=16,
         max_position_embeddings=8192,
         attention_bias=True,
+        mlp_bias=True,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id,
         **(settings | options),

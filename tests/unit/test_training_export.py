@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from app.settings import ROOT
 from tests.fakes.trained_model import CHATML, END, LLAMA3, make_gpt2, make_llama, make_qwen3, make_tokenizer
 from training.export_gguf import ExportError, Kind, export
 from training.export_gguf.__main__ import main
@@ -258,6 +260,7 @@ def test_a_tokenizer_of_another_model_is_refused(qwen3: Path) -> None:
         ({"model_type": "mamba"}, r"is a 'mamba'; exported can be Qwen3 \(qwen3\), Llama \(llama\) and GPT-2 \(gpt2\)"),
         ({"hidden_act": "gelu"}, "its hidden_act is 'gelu'; llama.cpp has 'silu' alone"),
         ({"use_sliding_window": True}, "its use_sliding_window is True"),
+        ({"attention_bias": True}, "its attention_bias is True"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "its weights are quantised already"),
         (
             {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
@@ -357,6 +360,17 @@ def test_the_command_says_what_it_wrote(
     monkeypatch.setattr("sys.argv", ["export-gguf", str(qwen3), "out.bin"])
     with pytest.raises(SystemExit, match=r"Let it end in \.gguf"):
         main()
+
+
+def test_make_hands_over_what_it_was_given() -> None:
+    def command(*variables: str) -> str:
+        made = subprocess.run(["make", "-n", "export-gguf", *variables], cwd=ROOT, capture_output=True, text=True)
+        return " ".join(made.stdout.splitlines()[-1].split())
+
+    start = ".venv/bin/python -m training.export_gguf"
+    assert command() == f'{start} "models/guide"'
+    given = command("CHECKPOINT=my runs/a", "OUT=b.gguf", "QUANTIZE=q8_0")
+    assert given == f'{start} "my runs/a" "b.gguf" --quantize q8_0'
 
 
 def _field(reader: GGUFReader, key: str) -> Any:

@@ -17,16 +17,17 @@ def merge(adapter: Path, base: Path, tokenizer: Path, folder: Path) -> None:
         folder: where; it is there.
 
     Raises:
-        ExportError: the two do not belong together.
+        ExportError: the two do not belong together, or the disk is full.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype="auto")
         vocabulary = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
+        model.save_pretrained(folder)
+        vocabulary.save_pretrained(folder)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
         raise ExportError(f"the adapter in {adapter} cannot be merged into {base}: {problem}") from None
-    model.save_pretrained(folder)
-    vocabulary.save_pretrained(folder)

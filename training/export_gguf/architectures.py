@@ -103,6 +103,7 @@ class Qwen3(_Rotary):
     def check(self) -> None:
         super().check()
         self._only("use_sliding_window", False, None)
+        self._only("attention_bias", False)
 
 
 class Llama(_Rotary):
