@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,16 @@ TEXTS = (
 )
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Each model by its name, made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("trained")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small models wait for their threads more than they work
+    yield lambda name: folder / name if (folder / name).exists() else MAKERS[name](folder / name)
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -45,13 +55,15 @@ TEXTS = (
         ("gpt2", Kind.Q8_0),
     ],
 )
-def test_an_exported_model_reads_and_replies_as_in_transformers(name: str, kind: Kind, tmp_path: Path) -> None:
-    folder = MAKERS[name](tmp_path / name)
+def test_an_exported_model_reads_and_replies_as_in_transformers(
+    name: str, kind: Kind, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = trained(name)
     exported = export(folder, tmp_path / f"{name}.gguf", kind)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    with llama_server(exported.model, tmp_path, "-c", "256", "-np", "1") as server:
+    with llama_server(exported.model, tmp_path, "-c", "256", "-np", "1", "-t", "1") as server:
 
         def ask(path: str, **body: object) -> Any:
             answer = httpx.post(f"{server.url}{path}", json=body, timeout=60, trust_env=False)
