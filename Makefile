@@ -2,7 +2,6 @@
 # make test   install what the tests need and run them all
 PYTHON ?= python3
 MODEL_DIR ?= models/guide
-OUT ?= build/$(notdir $(MODEL_DIR)).gguf
 URL ?= http://localhost:8000
 CONFIG ?= training/configs/baseline.yaml
 DATA ?=
@@ -10,7 +9,7 @@ RESUME ?=
 export PYTHON DATA RESUME
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor speed install-local train train-baseline train-guide eval eval-guide export-gguf settings-table clean
+.PHONY: help run test check bench bench-container load image docker-build up up-full down logs doctor serve-trained speed install-local train train-baseline train-guide eval eval-guide export-gguf settings-table clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -57,6 +56,11 @@ doctor: ## Is this server all right?
 	@scripts/install requirements.txt
 	@.venv/bin/python -m app.doctor
 
+serve-trained: ## Chat with the model in the folder CHECKPOINT
+	@test -n "$(CHECKPOINT)" || { echo "usage: make serve-trained CHECKPOINT=runs/NAME" >&2; exit 2; }
+	@scripts/install requirements.txt requirements-local.txt
+	@CHECKPOINT="$(CHECKPOINT)" .venv/bin/python -m app
+
 speed: ## How fast is this server? Two minutes at most
 	@scripts/install requirements.txt
 	@.venv/bin/python -m app.bench --quick
@@ -88,9 +92,9 @@ eval-guide: ## Measure the built-in guide on questions that it never saw
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.guide.evaluate $(MODEL_DIR)
 
-export-gguf: ## Write MODEL_DIR (default: the guide) as GGUF to OUT
+export-gguf: ## Write CHECKPOINT (default: the guide) for Ollama and llama.cpp to OUT; smaller: QUANTIZE=q8_0
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
-	@.venv/bin/python -m training.export_gguf $(MODEL_DIR) $(OUT)
+	@.venv/bin/python -m training.export_gguf "$(or $(CHECKPOINT),models/guide)" $(if $(OUT),"$(OUT)") $(if $(QUANTIZE),--quantize $(QUANTIZE))
 
 settings-table: ## Print the README's tables of settings
 	@.venv/bin/python -m scripts.settings_table

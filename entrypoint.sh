@@ -64,6 +64,7 @@ home() { # Ollama and others keep a key and caches there
 # --- Ollama ----------------------------------------------------------------------------------------------------------
 
 runs_its_own_ollama() {
+    [ -z "${CHECKPOINT:-}" ] || { say "CHECKPOINT answers, no Ollama is started" && return 1; }
     local host=${OLLAMA_HOST:-}
     local here='^(https?://)?(localhost(\.localdomain)?|127\.[0-9.]+|0\.0\.0\.0|\[::1?\])?(:[0-9]+)?/?$'
     [[ ${host,,} =~ $here ]] || { say "Ollama is at $host, none is started here" && return 1; }

@@ -103,6 +103,7 @@ class Wishes:
         qwen_models: models for transformers; the first is downloaded.
         ollama_url, vllm_url: where they are looked for.
         local: whether the packages that run models here are installed.
+        checkpoint: whether `model` is the one of CHECKPOINT.
     """
 
     model: str
@@ -114,6 +115,7 @@ class Wishes:
     pulled: Sequence[str] = ()
     ollama_wait: float = 0.0
     keeps: bool = True
+    checkpoint: bool = False
 
 
 class Retries:

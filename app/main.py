@@ -143,6 +143,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     app.state.database = database
+    app.state.load_checkpoint = answers.load_checkpoint if settings.preload else lambda: None
     app.state.wind_up = wind_up
     app.state.visitors = kept.visitors if kept is not None else None
     app.state.login = settings.login

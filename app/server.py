@@ -34,6 +34,7 @@ def serve(settings: Settings) -> None:
 
     import uvicorn
 
+    from app.engines.checkpoint_files import CheckpointError
     from app.main import create_app
     from app.page.login import providers
     from app.runner import Runner
@@ -58,7 +59,8 @@ def serve(settings: Settings) -> None:
 
     try:
         app = create_app(settings)
-    except WindowsUnusable as problem:
+        app.state.load_checkpoint()
+    except (WindowsUnusable, CheckpointError) as problem:
         _end(str(problem))
     if app.state.database is not None:
         _open(app.state.database)

@@ -377,6 +377,11 @@ class Settings(BaseSettings):
     qwen_model: str = Field(
         "Qwen/Qwen3-0.6B", description="Chat models for transformers, by hub name or folder, comma-separated."
     )
+    checkpoint: Path | None = Field(
+        None,
+        description="Folder of a model of your own, a LoRA adapter or a run of the training: it answers by default, "
+        "whatever MODEL says.",
+    )
     device: Device = Field("auto", description="auto, cpu, cuda or mps.")
     preload: bool = Field(True, description="Load the default model at start; off: on first use.")
     local_caches: int = Field(4, ge=1, le=1000, description="Conversations whose key-value cache transformers keeps.")
@@ -601,8 +606,8 @@ class Settings(BaseSettings):
 
     @property
     def wants_ollama(self) -> bool:
-        """Whether an Ollama should be there: not where another server was named, and it was not."""
-        return not self.vllm_url or "ollama_host" in self.model_fields_set
+        """Whether an Ollama should be there: not where something else was named, and it was not."""
+        return not (self.vllm_url or self.checkpoint) or "ollama_host" in self.model_fields_set
 
     @property
     def ollama_models(self) -> tuple[str, ...]:

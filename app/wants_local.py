@@ -17,7 +17,7 @@ _PATIENCE = httpx.Timeout(2)
 
 def wants_local(settings: Settings) -> bool:
     """True if a model has to run here by transformers, for good or until Ollama has one."""
-    if any(runs_here(name) for name in (settings.model, settings.fallback_model)):
+    if settings.checkpoint is not None or any(runs_here(name) for name in (settings.model, settings.fallback_model)):
         return True
     if settings.vllm_url:
         return False

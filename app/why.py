@@ -30,6 +30,10 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "away": "{model} is not reachable at the moment.",
         "back": "{away} It is looked for every few seconds and answers again as soon as it is back.",
         "guide": "The built-in guide answers: a tiny model that only knows this program.",
+        "answers_plain": "{model} answers. It has no chat template of its own, so it gets a plain one.",
+        "checkpoint": "It is your own model, from the folder that CHECKPOINT names.",
+        "plain": "A base model only goes on with a text, nobody has taught it to talk. It reads this conversation as "
+        "lines that begin with `User:` and `Assistant:`, and its reply ends where it would write for you.",
         "set": "It is set by MODEL. Without MODEL the server looks for the best one by itself.",
         "stand_in": "MODEL={wanted} is not here, so this one stands in for it. Correct MODEL, or get that model.",
         "vllm": "It is the first model of {vllm_url} (VLLM_URL).",
@@ -53,6 +57,10 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "away": "Модель {model} сейчас недоступна.",
         "back": "{away} Сервер проверяет это каждые несколько секунд и ответит, как только связь вернётся.",
         "guide": "Отвечает встроенный гид: крошечная модель, которая знает только эту программу.",
+        "answers_plain": "Отвечает {model}. Своего шаблона чата у неё нет, поэтому взят простой.",
+        "checkpoint": "Это ваша собственная модель из папки, которую задаёт CHECKPOINT.",
+        "plain": "Базовая модель лишь продолжает текст, разговаривать её не учили. Беседу она читает как строки, "
+        "которые начинаются с `User:` и `Assistant:`, и её ответ кончается там, где она стала бы писать за вас.",
         "set": "Так задано переменной MODEL. Без неё сервер сам найдёт лучшую модель.",
         "stand_in": "Модели MODEL={wanted} здесь нет, пока отвечает эта. Исправьте MODEL или скачайте ту модель.",
         "vllm": "Это первая модель сервера {vllm_url} (VLLM_URL).",
@@ -102,7 +110,9 @@ def _headline(default: DefaultModel) -> str:
         return "unfit"
     if default.reason in ("guide", "nothing"):
         return default.reason
-    return "loading" if default.loading else "answers"
+    if default.loading:
+        return "loading"
+    return "answers_plain" if default.model is not None and default.model.plain_template else "answers"
 
 
 def _detail_keys(default: DefaultModel, wishes: Wishes) -> list[str]:
@@ -116,7 +126,9 @@ def _detail_keys(default: DefaultModel, wishes: Wishes) -> list[str]:
         if not default.ollama_up and not runs_here(default.wanted) and not wishes.vllm_url:
             keys.append("no_ollama")
     elif default.reason not in ("guide", "nothing"):
-        keys.append(default.reason)
+        keys.append("checkpoint" if default.reason == "set" and wishes.checkpoint else default.reason)
+        if default.model is not None and default.model.plain_template:
+            keys.append("plain")
     else:
         keys.append("empty_ollama" if default.ollama_up else "no_ollama")
         if not wishes.local:

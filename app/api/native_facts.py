@@ -187,6 +187,7 @@ def _model(model: ModelInfo, catalog: Catalog, aliases: dict[str, str], default:
         "context_length": catalog.context_length(model),
         "max_context_length": model.context_length,
         "can_chat": model.can_chat,
+        "plain_template": model.plain_template,
         "can_think": model.can_think,
         "can_use_tools": model.can_use_tools,
         "can_embed": model.can_embed,

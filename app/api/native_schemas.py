@@ -87,6 +87,7 @@ class ListedModel(BaseModel):
     context_length: int = Field(description="Tokens of prompt and reply together that it is given here.")
     max_context_length: int | None = Field(description="What it could be given.")
     can_chat: bool
+    plain_template: bool = Field(description="It has no chat template of its own: a plain one stands in for it.")
     can_think: bool
     can_use_tools: bool | None
     can_embed: bool | None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import httpx
 from limits import parse_many
@@ -12,18 +14,23 @@ from app.chat import Chat
 from app.default_model import DefaultModelFinder, Wishes
 from app.engines.base import Engine, ModelInfo
 from app.engines.catalog import Catalog
+from app.engines.checkpoint import Checkpoint, open_checkpoint
+from app.engines.checkpoint_files import CheckpointError
 from app.engines.hub import Hub
 from app.engines.local import LocalEngine
 from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speed_file import SpeedFile
 from app.engines.speeds import SpeedBook
+from app.errors import EngineError, ModelBroken
 from app.memory_guard import MemoryGuard
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
 from app.tokens import TokenEstimator, bytes_estimate, tiktoken_estimate
 from app.versions import Versions
 from app.windows import Windows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Answering:
         engines: those that are set up, also while they are away.
         versions: of them.
         speeds: where those of the models are kept; None: nothing is.
+        checkpoint: the trained model that is to be served; None: none is.
     """
 
     chat: Chat
@@ -43,11 +51,31 @@ class Answering:
     engines: tuple[Engine, ...]
     versions: Versions
     speeds: SpeedFile | None
+    checkpoint: Checkpoint | None
 
     @property
     def device(self) -> str | None:
         """Where models run in this process; None: they do not."""
         return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
+
+    def load_checkpoint(self) -> None:
+        """Bring the trained model into memory before anybody is served.
+
+        Raises:
+            CheckpointError: it cannot be.
+        """
+        if self.checkpoint is None:
+            return
+        engine = next(engine for engine in self.engines if isinstance(engine, LocalEngine))
+        try:
+            engine.load_at_start(self.checkpoint.name)
+        except ModelBroken as problem:
+            detail = problem.facts.get("detail")
+            raise CheckpointError(
+                f"the model in {self.checkpoint.folder} cannot be loaded ({detail}). Take another checkpoint"
+            ) from None
+        except EngineError as problem:
+            raise CheckpointError(str(problem)) from None
 
     async def close(self) -> None:
         """End what they do, keep what was learned, and give back what the engines hold."""
@@ -64,6 +92,9 @@ def answering(settings: Settings, windows: Windows) -> Answering:
     Args:
         settings: of the server.
         windows: count how often each asks.
+
+    Raises:
+        CheckpointError: there is none at CHECKPOINT that could be served.
     """
     speeds = SpeedBook()
     kept = SpeedFile(speeds, settings.data_dir) if settings.uses_database else None
@@ -97,6 +128,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
             )
         )
     local = find_spec("torch") is not None and find_spec("transformers") is not None
+    checkpoint = None if settings.checkpoint is None else _checkpoint(settings.checkpoint, local=local)
     if local:
         engines.append(
             LocalEngine(
@@ -108,6 +140,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
                 timeout=settings.timeout,
                 speeds=speeds,
                 hub=hub,
+                checkpoint=checkpoint,
             )
         )
     catalog = Catalog(
@@ -140,7 +173,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         await catalog.engine_of(model).load(model.name, catalog.context_length(model))
 
     wishes = Wishes(
-        model=settings.model,
+        model=settings.model if checkpoint is None else f"{LocalEngine.name}/{checkpoint.name}",
         ollama_models=settings.ollama_models,
         qwen_models=settings.local_models,
         ollama_url=_shown(settings.ollama_host),
@@ -149,6 +182,7 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         pulled=settings.pulled_models,
         ollama_wait=settings.ollama_wait,
         keeps=settings.keep_alive.startswith("-"),
+        checkpoint=checkpoint is not None,
     )
     finder = DefaultModelFinder(
         wishes,
@@ -158,7 +192,19 @@ def answering(settings: Settings, windows: Windows) -> Answering:
         load=load if settings.preload else None,
         settled_poll=settings.models_cache_seconds,
     )
-    return Answering(chat, finder, tuple(engines), Versions(catalog, max_age=settings.models_cache_seconds), kept)
+    versions = Versions(catalog, max_age=settings.models_cache_seconds)
+    return Answering(chat, finder, tuple(engines), versions, kept, checkpoint)
+
+
+def _checkpoint(path: Path, *, local: bool) -> Checkpoint:
+    checkpoint = open_checkpoint(path)
+    if not local or (checkpoint.base is not None and find_spec("peft") is None):
+        raise CheckpointError(
+            "the packages that run a checkpoint are missing. Install them: make install-local; "
+            "in the image: docker build --build-arg WITH_TRANSFORMERS=1"
+        )
+    log.info("MODELS %s is served from %s", checkpoint.name, checkpoint.folder)
+    return checkpoint
 
 
 def _shown(url: str) -> str:

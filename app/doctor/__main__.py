@@ -16,6 +16,7 @@ from app.command_line import be_quiet
 from app.doctor.check import Finding, Patient
 from app.doctor.machine import machine_or_none
 from app.doctor.report import Report, examine
+from app.engines.checkpoint_files import CheckpointError
 from app.running import take_over
 from app.settings import Settings, read_what_is_allowed
 from app.windows import Windows
@@ -55,7 +56,13 @@ async def examined(settings: Settings, wrong: Sequence[Finding], *, running: boo
     """The report on a server with these settings."""
     quick = settings.model_copy(update={"models_timeout": min(settings.models_timeout, _ENGINE_SECONDS)})
     # No text is counted here, and the table may be on a disk that hangs.
-    answers = answering(quick.model_copy(update={"tiktoken_cache_dir": None}), Windows())
+    quick = quick.model_copy(update={"tiktoken_cache_dir": None})
+    try:
+        answers = answering(quick, Windows())
+    except CheckpointError as problem:
+        quick = quick.model_copy(update={"checkpoint": None})
+        answers = answering(quick, Windows())
+        wrong = [*wrong, Finding("checkpoint", "problem", str(problem), "the server does not start with it")]
     report = await examine(Patient(quick, wrong, answers, machine_or_none(), running))
     if not report.unfinished:
         await answers.close()

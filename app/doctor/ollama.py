@@ -29,7 +29,8 @@ async def ollama(patient: Patient) -> Sequence[Finding]:
         models = await engine.models()
     except EngineError as problem:
         if not patient.settings.wants_ollama:
-            return [Finding("ollama", "ok", "none, nor was it asked for: VLLM_URL is set and OLLAMA_HOST is not")]
+            other = "VLLM_URL" if patient.settings.vllm_url else "CHECKPOINT"
+            return [Finding("ollama", "ok", f"none, nor was it asked for: {other} is set and OLLAMA_HOST is not")]
         # Where something else answers none is needed; the check of the model tells whether anything does.
         advice = "ollama serve, or set OLLAMA_HOST to where it runs; not needed if another engine answers"
         return [Finding("ollama", "warning", first_sentence(problem), advice)]

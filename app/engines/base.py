@@ -134,6 +134,7 @@ class ModelInfo:
         can_use_tools: whether it can ask for functions; None: not known, so it may be tried.
         loaded: whether it is in memory now, if known.
         format: of its file, such as `gguf`; empty: not known.
+        plain_template: it has no chat template, a plain one stands in for it.
         digest, modified_at: of its file, as Ollama writes them; empty: not known.
     """
 
@@ -151,6 +152,7 @@ class ModelInfo:
     can_use_tools: bool | None = False
     loaded: bool | None = None
     format: str = ""
+    plain_template: bool = False
     digest: str = ""
     modified_at: str = ""
 

@@ -29,6 +29,7 @@ from app.engines.base import (
     ModelInfo,
     Reading,
 )
+from app.engines.checkpoint import Checkpoint
 from app.engines.hub import Hub
 from app.engines.local_batch import Cancelled
 from app.engines.local_errors import LABEL, work_failure
@@ -65,6 +66,7 @@ class LocalEngine:
         timeout: seconds without progress after which a reply is given up.
         speeds: what is known of the models' speeds.
         hub: knows which models are on this machine.
+        checkpoint: a trained model.
     """
 
     name: Final = "transformers"
@@ -86,9 +88,12 @@ class LocalEngine:
         timeout: float = 120,
         speeds: SpeedBook | None = None,
         hub: Hub | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._guide_dir = guide_dir
-        self._names = tuple(dict.fromkeys((GUIDE, *models)))
+        self._checkpoint = checkpoint
+        trained = () if checkpoint is None else (checkpoint.name,)
+        self._names = tuple(dict.fromkeys((GUIDE, *trained, *models)))
         self._device = device
         self._caches = caches
         self.batch = batch
@@ -119,12 +124,34 @@ class LocalEngine:
 
     def _list(self) -> list[ModelInfo]:
         folders = ((name, self._folder(name)) for name in self._names)
-        return [_describe(name, folder, name in self._models) for name, folder in folders if folder is not None]
+        return [self._describe(name, folder) for name, folder in folders if folder is not None]
 
     def _folder(self, name: str) -> Path | None:
         if name == GUIDE:
             return self._guide_dir if self._guide_dir.is_dir() else None
+        if (trained := self._trained(name)) is not None:
+            return trained.folder if trained.folder.is_dir() else None
         return self._hub.folder(name) if name in self._names else None
+
+    def _trained(self, name: str) -> Checkpoint | None:
+        """The checkpoint, if it is called so."""
+        return self._checkpoint if self._checkpoint is not None and self._checkpoint.name == name else None
+
+    def _describe(self, name: str, folder: Path) -> ModelInfo:
+        trained = self._trained(name)
+        files = read_files(folder if trained is None else trained.base or folder)
+        return ModelInfo(
+            engine=self.name,
+            name=name,
+            size=files.size,
+            parameters=files.parameters_label,
+            family=files.family,
+            quantization=files.quantization,
+            context_length=files.context_length,
+            can_think=files.can_think,
+            loaded=name in self._models,
+            plain_template=trained is not None and not trained.has_template,
+        )
 
     async def count_tokens(self, model: str, text: str) -> int | None:
         """By the model's own tokenizer, once it is loaded."""
@@ -139,6 +166,10 @@ class LocalEngine:
         """See `Engine.load`. The context length makes no difference here: a cache grows with its conversation."""
         async with self._turn:
             await self._run(lambda: self._loaded(model))
+
+    def load_at_start(self, model: str) -> None:
+        """The same before anything else is done here, where nobody waits for another reply. Raises EngineError."""
+        self._worker.submit(self._loaded, model).result()
 
     async def unload(self, model: str) -> None:
         """Give back a model's memory, after the reply that it may be writing."""
@@ -260,7 +291,9 @@ class LocalEngine:
                 raise ModelMissing(engine=self.label, model=name, remedy=f"QWEN_MODEL={name}")
             for other in [known for known in self._models if GUIDE not in (known, name)]:
                 self._unload(other)
-            self._models[name] = load_model(name, folder, device=self._device, caches=self._caches)
+            self._models[name] = load_model(
+                name, folder, device=self._device, caches=self._caches, checkpoint=self._trained(name)
+            )
         return self._models[name]
 
     def _unload(self, name: str) -> None:
@@ -269,18 +302,3 @@ class LocalEngine:
             device = model.device
             del model
             release(device)
-
-
-def _describe(name: str, folder: Path, loaded: bool) -> ModelInfo:
-    files = read_files(folder)
-    return ModelInfo(
-        engine=LocalEngine.name,
-        name=name,
-        size=files.size,
-        parameters=files.parameters_label,
-        family=files.family,
-        quantization=files.quantization,
-        context_length=files.context_length,
-        can_think=files.can_think,
-        loaded=loaded,
-    )

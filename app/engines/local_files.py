@@ -40,9 +40,11 @@ class ModelFiles:
 
     @property
     def parameters_label(self) -> str:
-        """As people say it: `0.6B`, `5.1M`; empty when not known."""
+        """As people say it: `0.6B`, `5.1M`, `42K`; empty when not known."""
         if not self.parameters:
             return ""
+        if self.parameters < 1e5:
+            return f"{self.parameters / 1e3:.0f}K"
         return f"{self.parameters / 1e9:.1f}B" if self.parameters >= 1e8 else f"{self.parameters / 1e6:.1f}M"
 
 

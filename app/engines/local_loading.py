@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from app.engines.checkpoint import Checkpoint
 from app.engines.local_errors import LABEL, load_failure
 from app.engines.local_files import read_files
 from app.engines.local_model import LocalModel
+from app.engines.plain_template import STOPS, plain_template
 from app.errors import EngineError, EngineFailed, LocalModelsNotInstalled, ModelBroken
 
 # Parameters from which on a model is kept in 16 bits on a CPU too. Measured on 2 cores: one of 5 M is slower in 16 bits
@@ -17,7 +19,9 @@ from app.errors import EngineError, EngineFailed, LocalModelsNotInstalled, Model
 _LARGE: Final = 300_000_000
 
 
-def load_model(name: str, folder: Path, *, device: str, caches: int) -> LocalModel:
+def load_model(
+    name: str, folder: Path, *, device: str, caches: int, checkpoint: Checkpoint | None = None
+) -> LocalModel:
     """Bring a model into memory.
 
     On a CPU the weights are float32, from 300 M parameters on bfloat16; elsewhere what the files say.
@@ -27,6 +31,7 @@ def load_model(name: str, folder: Path, *, device: str, caches: int) -> LocalMod
         folder: with configuration, weights and tokenizer; nothing is fetched.
         device: auto, cpu, cuda or mps.
         caches: conversations whose key-value cache is kept.
+        checkpoint: that the folder is one: it may be an adapter, or a base model without a chat template.
 
     Raises:
         LocalModelsNotInstalled: torch or transformers is missing.
@@ -43,9 +48,11 @@ def load_model(name: str, folder: Path, *, device: str, caches: int) -> LocalMod
     place = _device(device)
     error: EngineError
     try:
-        model, tokenizer = _load(name, folder, place)
+        model, tokenizer, stops = _load(
+            name, checkpoint or Checkpoint(folder, name), place, plain=checkpoint is not None
+        )
         seconds = time.monotonic() - began
-        return LocalModel(name, model, tokenizer, device=place, caches=caches, load_seconds=seconds)
+        return LocalModel(name, model, tokenizer, device=place, caches=caches, load_seconds=seconds, stops=stops)
     except Exception as problem:  # noqa: BLE001 - each library on the way has its own errors for a broken file
         error = load_failure(name, problem)
     # Only here the traceback is gone, and with it the weights that its frames held.
@@ -64,16 +71,24 @@ def release(device: str) -> None:
         torch.mps.empty_cache()
 
 
-def _load(name: str, folder: Path, device: str) -> tuple[Any, Any]:
-    """The model and its tokenizer."""
+def _load(name: str, source: Checkpoint, device: str, *, plain: bool) -> tuple[Any, Any, tuple[str, ...]]:
+    """The model, its tokenizer, and what ends a reply beside the model's own tokens.
+
+    Args:
+        plain: what has no chat template gets a plain one.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, local_files_only=True)
+    stops: tuple[str, ...] = ()
+    if not tokenizer.chat_template and plain:
+        tokenizer.chat_template, stops = plain_template(tokenizer), STOPS
     if not tokenizer.chat_template:
         raise ModelBroken(engine=LABEL, model=name, detail="no chat template: it is not a chat model")
+    folder = source.base or source.folder
     large = (read_files(folder).parameters or _LARGE) >= _LARGE
     model, report = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -86,7 +101,18 @@ def _load(name: str, folder: Path, device: str) -> tuple[Any, Any]:
     if missing:
         detail = f"{len(missing)} weights are missing, {missing[0]} among them"
         raise ModelBroken(engine=LABEL, model=name, detail=detail)
-    return model.to(device).eval(), tokenizer
+    if source.base is not None:
+        model = _with_adapter(model, source.folder)
+    return model.to(device).eval(), tokenizer, stops
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    """The model with what an adapter adds to its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError as problem:
+        raise LocalModelsNotInstalled(engine=LABEL, detail=str(problem)) from None
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def _device(wanted: str) -> str:

@@ -38,15 +38,27 @@ class LocalModel:
     Attributes:
         device: where it is: `cpu`, `cuda` or `mps`.
         load_seconds: what loading it took.
+        stops: texts that end a reply, where a plain chat template stands in for the model's own.
         context_length: the most tokens that it was made for, None where it does not say.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, *, device: str, caches: int, load_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        *,
+        device: str,
+        caches: int,
+        load_seconds: float,
+        stops: Sequence[str] = (),
+    ) -> None:
         from transformers import DynamicCache, GenerationConfig
 
         self.name = name
         self.device = device
         self.load_seconds = load_seconds
+        self.stops = tuple(stops)
         config = model.config.get_text_config()
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         self._model = model
@@ -98,7 +110,7 @@ class LocalModel:
             self._caches.keep(request.conversation, conversation)
             raise
         read = time.monotonic()
-        text = ReplyText(request, emit, inside=prompt.rstrip().endswith(_THINK))
+        text = ReplyText(request, emit, inside=prompt.rstrip().endswith(_THINK), stops=self.stops)
         reply, reason = self._write(conversation, ids, max_tokens, request, cancel, text)
         ended = time.monotonic()
         # The last token was sampled, but not read any more.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.engines.base import CompletionRequest, Delta
 from app.engines.reasoning import ThinkSplitter
@@ -16,10 +16,21 @@ class ReplyText:
         request: whose reply it is.
         emit: takes what is certain.
         inside: the prompt has opened the <think> block.
+        stops: texts that end it, beside those of the request; the model is one of a plain template, which has left the
+            blank before the reply to it.
     """
 
-    def __init__(self, request: CompletionRequest, emit: Callable[[Delta], None], *, inside: bool = False) -> None:
-        self._stops = StopSplitter(request.options.stop)
+    def __init__(
+        self,
+        request: CompletionRequest,
+        emit: Callable[[Delta], None],
+        *,
+        inside: bool = False,
+        stops: Sequence[str] = (),
+    ) -> None:
+        plain = bool(stops) and not request.raw
+        self._stops = StopSplitter((*request.options.stop, *stops) if plain else request.options.stop)
+        self._at_beginning = plain and not request.continues
         self._splitter = None if request.raw else ThinkSplitter(inside=inside, begun=request.continues)
         self._emit = emit
 
@@ -39,6 +50,9 @@ class ReplyText:
             self._emit(delta)
 
     def _pass_on(self, text: str) -> None:
+        if self._at_beginning:
+            text = text.lstrip()
+            self._at_beginning = not text
         if self._splitter is None:
             if text:
                 self._emit(Delta(text))

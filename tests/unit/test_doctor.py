@@ -416,6 +416,7 @@ async def test_an_ollama_that_nobody_asked_for_is_not_missed(monkeypatch: pytest
     assert Settings(_env_file=None).wants_ollama
     assert Settings(_env_file=None, vllm_url=NOBODY, ollama_host=NOBODY).wants_ollama
     assert not Settings(_env_file=None, vllm_url=NOBODY).wants_ollama
+    assert not Settings(_env_file=None, checkpoint=Path("runs/tales")).wants_ollama
     monkeypatch.setattr(Settings, "wants_ollama", False)
     found = await of(ollama)
     assert (list(found), found["ollama"].status) == (["ollama"], "ok")

@@ -44,7 +44,8 @@ def test_parameters_of_all_parts_are_added_and_a_tied_output_layer_counts_once(t
 
 
 @pytest.mark.parametrize(
-    ("parameters", "label"), [(595_776_512, "0.6B"), (3_461_000, "3.5M"), (8_190_735_360, "8.2B"), (None, "")]
+    ("parameters", "label"),
+    [(595_776_512, "0.6B"), (3_461_000, "3.5M"), (8_190_735_360, "8.2B"), (42_320, "42K"), (None, "")],
 )
 def test_parameters_are_said_as_people_do(parameters: int | None, label: str) -> None:
     assert ModelFiles(parameters=parameters).parameters_label == label

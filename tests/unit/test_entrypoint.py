@@ -56,6 +56,15 @@ def test_what_the_container_says_has_the_same_form(tmp_path: Path, form: str | N
     assert (broke["level"], broke["message"]) == ("ERROR", "the web app has ended with code 3")
 
 
+def test_where_a_checkpoint_answers_no_ollama_is_started(tmp_path: Path) -> None:
+    process = started(
+        tmp_path, 'echo "host ${OLLAMA_HOST-none} checkpoint $CHECKPOINT"', CHECKPOINT="/data/m", OLLAMA_HOST=""
+    )
+    out, said = process.communicate(timeout=30)
+    assert "CHECKPOINT answers, no Ollama is started" in said
+    assert out.strip() == "host none checkpoint /data/m"
+
+
 def test_the_app_has_its_time_for_replies_and_as_long_for_writes_that_wait(tmp_path: Path) -> None:
     """With a second for each: two, and what an end takes besides."""
     python = "trap 'sleep 4.5; echo whole; exit 0' TERM; echo ready; while :; do sleep 0.05; done"

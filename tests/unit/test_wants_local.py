@@ -43,3 +43,7 @@ async def test_so_does_a_model_of_the_hub_and_one_that_stands_in_for_another() -
         assert await asked(ollama.url, model="Qwen/Qwen2.5-0.5B-Instruct") is True
         assert await asked(ollama.url, fallback_model="guide") is True
         assert await asked(ollama.url, model="ollama/gemma2:2b", fallback_model="vllm/x") is False
+
+
+async def test_a_checkpoint_needs_it_whatever_else_answers() -> None:
+    assert await asked("http://127.0.0.1:9", vllm_url="http://127.0.0.1:8001", checkpoint="runs/tales") is True
