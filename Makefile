@@ -68,17 +68,13 @@ train: ## Train as CONFIG says (training/configs); a killed training goes on. RE
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.$(if $(DRY_RUN),dry_run,train) "$(CONFIG)" --data "$(DATA)" $(if $(DRY_RUN),,--resume "$(RESUME)")
 
-train-baseline: ## Train a small model from scratch on the texts in DATA
-	@$(MAKE) --no-print-directory train CONFIG=training/configs/baseline.yaml
+train-baseline: CONFIG := training/configs/baseline.yaml
+train-baseline: train ## Train a small model from scratch on the texts in DATA
 
-train-guide: ## Train the built-in guide, put it into models/guide and measure it; SHORT=1: only see that it works
-ifdef SHORT
-	@$(MAKE) --no-print-directory train CONFIG=training/configs/guide-short.yaml
-else
-	@$(MAKE) --no-print-directory train CONFIG=training/configs/guide.yaml
-	@.venv/bin/python -m training.guide.install
-	@.venv/bin/python -m training.guide.evaluate --write
-endif
+train-guide: CONFIG := training/configs/$(if $(SHORT),guide-short,guide).yaml
+train-guide: train ## Train the guide, put it into models/guide and measure it; SHORT=1: only see that training works
+	@$(if $(SHORT),,.venv/bin/python -m training.guide.install)
+	@$(if $(SHORT),,.venv/bin/python -m training.guide.evaluate --write)
 
 eval: ## Measure the model in CHECKPOINT on what its run held out, or on the texts in DATA
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt

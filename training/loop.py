@@ -40,6 +40,9 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         feed: the batches.
         precision: float32, or what it is multiplied in.
         callbacks: who watches.
+
+    Attributes:
+        lost: training ended early, as the last evaluations found nothing better.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         self.config, self.run, self.tokenizer, self.feed = config, run, tokenizer, feed
         self.precision = precision
         self.average: Average | None = None
+        self.lost = False
         self.control: Any
         self._resumed: Path | None = None
         self._writing: Path | None = None
@@ -141,8 +145,13 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = bool(super()._determine_best_metric(metrics, trial))
+        patience = self.config.training.patience
         if best:
             self.save_whole_model()
+        elif patience and self.state.best_global_step:
+            past = (self.state.global_step - self.state.best_global_step) / self.args.eval_steps
+            self.lost = past >= patience
+            self.control.should_training_stop |= self.lost
         return best
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -202,6 +211,7 @@ def _arguments(config: TrainingConfig, run: Run, feed: Feed, precision: torch.dt
         save_strategy="steps",
         save_steps=loop.save_every,
         save_total_limit=loop.keep,
+        use_cache=True,  # in the saved config; compute_loss does without
         disable_tqdm=True,
         report_to="none",
     )

@@ -21,7 +21,7 @@ class LossFile:
 
     def __init__(self, folder: Path, after: int) -> None:
         self._csv, self._png = folder / "loss.csv", folder / "loss.png"
-        kept = [row for row in self.rows() if int(row["step"]) <= after]
+        kept = [row for row in self.read(folder) if int(row["step"]) <= after]
         half = self._csv.with_suffix(".half")
         with half.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -38,11 +38,13 @@ class LossFile:
     def close(self) -> None:
         self._file.close()
 
-    def rows(self) -> list[dict[str, str]]:
+    @staticmethod
+    def read(folder: Path) -> list[dict[str, str]]:
         """All whole rows; a process that was killed may have left half a line."""
-        if not self._csv.is_file():
+        file = folder / "loss.csv"
+        if not file.is_file():
             return []
-        lines = self._csv.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n") and line.count(",") == len(COLUMNS) - 1]
         return list(csv.DictReader(whole))
 
@@ -50,7 +52,7 @@ class LossFile:
         """Draw both losses over the steps."""
         from matplotlib.figure import Figure
 
-        rows = self.rows()
+        rows = self.read(self._csv.parent)
         figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
         axes = figure.add_subplot()
         axes.plot([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], lw=0.8, label="training")

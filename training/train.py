@@ -49,7 +49,7 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     from training.devices import device_of, precision_of
     from training.loop import Loop
     from training.loss_file import LossFile
-    from training.watching import Averaging, Bookkeeping, Interruption, Patience
+    from training.watching import Averaging, Bookkeeping, Interruption
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -69,23 +69,20 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
         if last:
             print(f"It goes on after step {begun} ({last}); RESUME=no would start anew.")
     averaging, interruption = Averaging(), Interruption()
-    patience = Patience(config.training.patience)
     books = Bookkeeping(LossFile(run.folder, begun), quiet=quiet)
-    loop = Loop(config, run, model, tokenizer, feed, precision, [averaging, books, patience, interruption])
+    loop = Loop(config, run, model, tokenizer, feed, precision, [averaging, books, interruption])
     averaging.loop = loop
     interruption.watch()
     try:
         loop.train(resume_from_checkpoint=str(last) if last else None)
         state = loop.state
-        stopped = interruption.signal if state.global_step < state.max_steps and not patience.lost else None
+        stopped = interruption.signal if state.global_step < state.max_steps and not loop.lost else None
         if stopped is None and not len(feed.held_out):
             loop.save_whole_model()
     finally:
         books.close()
         interruption.leave()
-    outcome = Outcome(
-        state.global_step, state.max_steps, state.best_metric, state.best_global_step, patience.lost, stopped
-    )
+    outcome = Outcome(state.global_step, state.max_steps, state.best_metric, state.best_global_step, loop.lost, stopped)
     if stopped is None:
         run.finish({"steps": outcome.step, "best_loss": outcome.best_loss, "best_step": outcome.best_step})
     return outcome

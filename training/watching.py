@@ -86,22 +86,6 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
         self._losses.close()
 
 
-class Patience(TrainerCallback):  # type: ignore[misc]
-    """Ends training when so many evaluations in a row found nothing better than before."""
-
-    def __init__(self, evaluations: int) -> None:
-        self._evaluations = evaluations
-        self.lost = False
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # At the step after an evaluation the best step is known. A resumed training knows it too.
-        if not self._evaluations or not state.best_global_step:
-            return
-        past = state.global_step // args.eval_steps - math.ceil(state.best_global_step / args.eval_steps)
-        if past > self._evaluations or (past == self._evaluations and state.global_step % args.eval_steps):
-            self.lost = control.should_training_stop = True
-
-
 class Interruption(TrainerCallback):  # type: ignore[misc]
     """Ctrl-C or SIGTERM: the step that is under way ends, a checkpoint is saved, and training stops.
 

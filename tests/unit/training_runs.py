@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ TINY_GUIDE = TrainingConfig(
 
 def tiny_model() -> tuple[Any, Any]:
     """A model of the guide's kind with random weights, and its tokenizer."""
-    tokenizer = guide_tokenizer(TINY_GUIDE, conversations=100)
+    tokenizer = _tokenizer()
     return guide_model(TINY_GUIDE, tokenizer), tokenizer
 
 
@@ -31,9 +32,16 @@ def with_loop(config: TrainingConfig, **changes: Any) -> TrainingConfig:
 
 
 def trained(config: TrainingConfig, runs: Path, resume: str = "") -> tuple[Run, Outcome]:
-    """Train, or go on."""
+    """Train, or go on. The guide's tokenizer is one of few conversations."""
     run = open_run(config, resume, runs)
+    if config.data.source == "guide" and not run.tokenizer.is_dir():
+        _tokenizer().save_pretrained(run.tokenizer)
     try:
         return run, train(config, run, quiet=True)
     finally:
         run.let_go()
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    return guide_tokenizer(TINY_GUIDE, conversations=100)
