@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -53,6 +54,16 @@ class Run:
     @property
     def finished(self) -> bool:
         return (self.folder / _FINISHED).is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was anything to train with. If not, there is nothing to go on with."""
+        return (self.folder / "loss.csv").is_file()
+
+    def discard(self) -> None:
+        """Remove a run that has not begun."""
+        self.let_go()
+        shutil.rmtree(self.folder)
 
     def finish(self, outcome: dict[str, Any]) -> None:
         (self.folder / _FINISHED).write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
@@ -135,6 +146,10 @@ def open_run(config: TrainingConfig, resume: str, runs: Path = RUNS) -> Run:
         if resume == "no" or newest is None or newest.finished:
             return _new(config, runs)
         run = newest
+        if not run.begun:
+            run.hold()
+            run.discard()
+            return _new(config, runs)
     run.hold()
     run.check(config)
     return run

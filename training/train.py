@@ -133,6 +133,8 @@ def main() -> None:
         run = open_run(config, arguments.resume, arguments.runs)
         outcome = train(config, run)
     except known as problem:
+        if run and not run.begun:
+            run.discard()
         sys.exit(f"train: {problem}")
     except (DiskFullError, OSError) as problem:
         if isinstance(problem, OSError) and not is_full(problem):

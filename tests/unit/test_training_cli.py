@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.config import CONFIGS, load_config
 from training.loss_file import LossFile
-from training.runs import Run, newest_run
+from training.runs import newest_run
 from training.train import main
 
 from .training_runs import trained
@@ -125,5 +125,4 @@ def test_a_missing_config_a_wrong_key_and_an_empty_corpus_are_told_in_one_line(
     assert "empty" in said(str(config), "--data", str(empty))
     config.write_text(config.read_text(encoding="utf-8") + "sed: 1\n", encoding="utf-8")
     assert "the nearest known key is 'seed'" in said(str(config))
-    assert not list((tmp_path / "runs").glob("*/*/checkpoints/*"))
-    assert all(not Run(folder).finished for folder in (tmp_path / "runs").glob("*/*"))
+    assert not list((tmp_path / "runs").glob("*/*")), "what never began is in nobody's way"
