@@ -65,6 +65,15 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         CheckpointError: there is none, or none that is whole.
     """
     path = Path(path).expanduser()
+    try:
+        return _open(path)
+    except OSError as problem:
+        raise CheckpointError(
+            f"{problem.filename or path} cannot be read ({problem.strerror}). Give this user the right to read it"
+        ) from None
+
+
+def _open(path: Path) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"there is no folder {path}. Correct the path, or train a model: make train-baseline")
     if not path.is_dir():

@@ -149,6 +149,15 @@ def test_a_folder_without_a_model_is_told_apart_from_one_that_is_not_there(tmp_p
     assert "is a file" in said_of(model / "config.json")
 
 
+def test_a_folder_that_may_not_be_read_is_told_as_such(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Root, who runs some of these tests, may read anything.
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "cannot be read (Permission denied). Give this user the right" in said_of(model)
+
+
 @with_peft
 def test_an_adapter_needs_its_base(made: Path, tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base", template=PLAIN)
