@@ -107,6 +107,12 @@ def test_a_model_is_called_as_its_run(folder: str, name: str, tmp_path: Path) ->
     assert name_of(tmp_path / folder) == name
 
 
+def test_a_run_that_was_moved_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "20261121T100000.000000Z").mkdir()
+    (tmp_path / "20261121T100000.000000Z" / "config.yaml").write_text("name: tales\nseed: 1\n")
+    assert name_of(tmp_path / "20261121T100000.000000Z" / "model") == "tales"
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda m: (m / "config.json").unlink(), "there is no config.json"),
     "a config that is cut off": (lambda m: cut(m / "config.json", 30), "config.json cannot be read"),
