@@ -197,8 +197,8 @@ def answering(settings: Settings, windows: Windows) -> Answering:
 
 
 def _checkpoint(path: Path, *, local: bool) -> Checkpoint:
-    checkpoint = open_checkpoint(path)
-    if not local or (checkpoint.base is not None and find_spec("peft") is None):
+    checkpoint = open_checkpoint(path) if local else None
+    if checkpoint is None or (checkpoint.base is not None and find_spec("peft") is None):
         raise CheckpointError(
             "the packages that run a checkpoint are missing. Install them: make install-local; "
             "in the image: docker build --build-arg WITH_TRANSFORMERS=1"

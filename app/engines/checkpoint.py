@@ -27,6 +27,8 @@ _MODEL: Final = "model"
 _CHECKPOINTS: Final = "checkpoints"
 _STEP: Final = re.compile(r"checkpoint-(\d+)")
 _TIME: Final = re.compile(r"\d{4}-?\d{2}-?\d{2}\D?.*")
+# The first line of a run's config.yaml.
+_NAME: Final = re.compile(r"name: ([\w.-]+)$", re.MULTILINE)
 _GUIDE: Final = "guide"
 
 
@@ -65,6 +67,15 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         CheckpointError: there is none, or none that is whole.
     """
     path = Path(path).expanduser()
+    try:
+        return _open(path)
+    except OSError as problem:
+        raise CheckpointError(
+            f"{problem.filename or path} cannot be read ({problem.strerror}). Give this user the right to read it"
+        ) from None
+
+
+def _open(path: Path) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"there is no folder {path}. Correct the path, or train a model: make train-baseline")
     if not path.is_dir():
@@ -93,11 +104,21 @@ def name_of(folder: Path) -> str:
         folder = folder.parent
         if folder.name == _CHECKPOINTS:
             folder = folder.parent
-        if _TIME.fullmatch(folder.name) and folder.parent.name:
-            folder = folder.parent
-    name = f"{folder.name or _MODEL}-{step[1]}" if step else folder.name or _MODEL
+    called = _run_name(folder) or folder.name or _MODEL
+    name = f"{called}-{step[1]}" if step else called
     # The built-in guide has its name already.
     return f"{name}-trained" if name == _GUIDE else name
+
+
+def _run_name(run: Path) -> str:
+    """What a run's own config calls it, wherever the run is now; else what the folder above its time is called."""
+    try:
+        named = _NAME.match((run / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        named = None
+    if named:
+        return named[1]
+    return run.parent.name if _TIME.fullmatch(run.name) else ""
 
 
 def _candidates(path: Path) -> Iterator[Path]:

@@ -92,7 +92,7 @@ def _config(file: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except ValueError:
         config = None
     if not isinstance(config, dict) or not config:
         raise CheckpointError(f"{file} cannot be read. {_COPY_AGAIN}")

@@ -438,7 +438,7 @@ def test_models(site: Site, path: str) -> None:
         "id": "ollama/gemma2:2b", "name": "gemma2:2b", "aliases": ["fast"], "engine": "ollama", "default": True,
         "loaded": gemma["loaded"], "size": 1_629_276_160, "parameters": "2.6B", "family": "gemma2",
         "quantization": "Q4_0", "context_length": 4096, "max_context_length": 8192, "can_chat": True,
-        "can_think": False, "can_use_tools": False, "can_embed": False,
+        "plain_template": False, "can_think": False, "can_use_tools": False, "can_embed": False,
     }  # fmt: skip
     assert [models["ollama/qwen3:4b"][name] for name in ("can_think", "can_use_tools", "default")] == [
         True,

@@ -316,6 +316,14 @@ def test_a_log_that_cannot_be_written_is_told_and_nothing_else_happens(run: Run)
     assert "OLLAMA_LOG=/nowhere/ollama.log cannot be written to" in container.logs()
 
 
+def test_a_checkpoint_in_an_image_without_transformers_ends_the_start_with_what_to_build(run: Run) -> None:
+    container = run(CHECKPOINT="/data/checkpoint")
+    assert container.exit_code() == 1
+    assert "CHECKPOINT answers, no Ollama is started" in container.logs()
+    assert "docker build --build-arg WITH_TRANSFORMERS=1" in container.logs()
+    assert "Traceback" not in container.logs()
+
+
 @pytest.mark.parametrize(("name", "value"), [("NUM_CTX", "abc"), ("SLOTS", "many"), ("STOP_SECONDS", "soon")])
 def test_a_wrong_setting_ends_the_start_with_words_about_it(run: Run, name: str, value: str) -> None:
     container = run(**{name: value})

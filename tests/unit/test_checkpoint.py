@@ -107,6 +107,12 @@ def test_a_model_is_called_as_its_run(folder: str, name: str, tmp_path: Path) ->
     assert name_of(tmp_path / folder) == name
 
 
+def test_a_run_that_was_moved_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "20261121T100000.000000Z").mkdir()
+    (tmp_path / "20261121T100000.000000Z" / "config.yaml").write_text("name: tales\nseed: 1\n")
+    assert name_of(tmp_path / "20261121T100000.000000Z" / "model") == "tales"
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda m: (m / "config.json").unlink(), "there is no config.json"),
     "a config that is cut off": (lambda m: cut(m / "config.json", 30), "config.json cannot be read"),
@@ -147,6 +153,15 @@ def test_a_folder_without_a_model_is_told_apart_from_one_that_is_not_there(tmp_p
     (tmp_path / "bare" / "notes.txt").write_text("x")
     assert "there is no model" in said_of(tmp_path / "bare")
     assert "is a file" in said_of(model / "config.json")
+
+
+def test_a_folder_that_may_not_be_read_is_told_as_such(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Root, who runs some of these tests, may read anything.
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "cannot be read (Permission denied). Give this user the right" in said_of(model)
 
 
 @with_peft

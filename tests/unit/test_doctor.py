@@ -23,7 +23,7 @@ from app import __version__
 from app.assembly import answering as assembled
 from app.assembly.answering import answering
 from app.doctor import clock as clocks
-from app.doctor.__main__ import settings_and_what_is_wrong
+from app.doctor.__main__ import examined, settings_and_what_is_wrong
 from app.doctor.access import access
 from app.doctor.check import Check, Finding, Patient
 from app.doctor.clock import clock
@@ -420,6 +420,13 @@ async def test_an_ollama_that_nobody_asked_for_is_not_missed(monkeypatch: pytest
     monkeypatch.setattr(Settings, "wants_ollama", False)
     found = await of(ollama)
     assert (list(found), found["ollama"].status) == (["ollama"], "ok")
+
+
+async def test_a_checkpoint_that_cannot_be_served_is_a_problem(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, checkpoint=tmp_path / "none", data_dir=tmp_path, ollama_host=NOBODY)
+    report = await examined(settings, (), running=False)
+    found = next(finding for finding in report.findings if finding.name == "checkpoint")
+    assert (found.status, report.exit_code) == ("problem", 1)
 
 
 @pytest.mark.parametrize(
