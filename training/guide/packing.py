@@ -39,9 +39,9 @@ class Packer:
         conversations: Iterator[list[Message]],
         seed: int,
         *,
-        short: float = 0.9,
+        short: float = 0.85,
         beyond: int = 2,
-        split: float = 0.15,
+        split: float = 0.2,
     ) -> None:
         self._tokenizer = tokenizer
         self._conversations = conversations
