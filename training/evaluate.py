@@ -109,9 +109,12 @@ def is_guide(folder: Path, config: TrainingConfig | None) -> bool:
 def _load(folder: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     from training.data.tokenizers import CHATML, END, PLAIN
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:

@@ -109,7 +109,7 @@ def _parts(config: TrainingConfig, run: Run) -> tuple[Any, Any, Any]:
         from training.models import open_model
 
         tokenizer = tokenizer or open_tokenizer(config)
-        data = open_data(config, tokenizer)
+        data = open_data(config, tokenizer, run.folder / "tokens")
         parts = tokenizer, open_model(config, tokenizer), feed_of(config, data.train, data.held_out, data.fingerprint)
     if not run.tokenizer.is_dir():
         with whole(run.tokenizer) as folder:

@@ -9,9 +9,13 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from training import dry_run as module
+from training.checkpoint import find_model
 from training.config import ConfigError, TrainingConfig, load_config
-from training.dry_run import dry_run, estimate
+from training.dry_run import dry_run, estimate, tiny
+from training.evaluate import documents_for, measure
 from training.models import ModelError
+from training.runs import open_run
+from training.train import train
 
 from .test_training_data import GUIDE, new_tokenizer
 
@@ -80,3 +84,19 @@ def test_what_has_no_dry_run_is_said() -> None:
         dry_run(load_config("guide"))
     with pytest.raises(ModelError, match=r"the configuration of the base model .*nowhere cannot be had"):
         estimate(lora("./nowhere"), new_tokenizer())
+
+
+def test_a_trained_lora_is_a_model_of_its_own_and_its_checkpoints_are_adapters(chats: Path, tmp_path: Path) -> None:
+    config = lora()
+    small = tiny(replace(config, data=replace(config.data, train=(str(chats),))), tmp_path)
+    run = open_run(small, "no", tmp_path / "runs")
+    train(small, run, quiet=True)
+    checkpoint = run.last_checkpoint()
+    assert checkpoint is not None
+    assert (checkpoint / "adapter_config.json").is_file()
+    assert not (run.model / "adapter_config.json").exists()
+    both = [
+        measure(find_model(folder), documents_for(small, None, guide=False), 64)[0]
+        for folder in (run.folder, checkpoint)
+    ]
+    assert both[0].nats == pytest.approx(both[1].nats, rel=1e-3)

@@ -13,7 +13,7 @@ from training.data.documents import Document, Message
 from training.data.errors import DataError
 
 # Characters that are made to tokens at once: enough for the tokenizer's threads.
-_BATCH: Final = 4_000_000
+_BATCH: Final = 1_000_000
 
 Tokens = NDArray[np.int32]
 
@@ -124,10 +124,16 @@ class Encoder:
     def _encode(self, batch: list[Rendered], began: bool) -> Iterator[tuple[Tokens, int]]:
         if not batch:
             return
+        chats = any(one.spans is not None for one in batch)
         encoded = self._tokenizer(
-            [one.text for one in batch], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            [one.text for one in batch],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_offsets_mapping=chats,
+            verbose=False,
         )
-        for one, ids, offsets in zip(batch, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        places = encoded["offset_mapping"] if chats else [()] * len(batch)
+        for one, ids, offsets in zip(batch, encoded["input_ids"], places, strict=True):
             tokens = np.array(ids, np.int32)
             around: list[int] = []
             if began and not one.continues:
