@@ -36,6 +36,15 @@ def trained(config: TrainingConfig, runs: Path, resume: str = "") -> tuple[Run, 
     run = open_run(config, resume, runs)
     if config.data.source == "guide" and not run.tokenizer.is_dir():
         _tokenizer().save_pretrained(run.tokenizer)
+    return _trained(config, run)
+
+
+def trained_in_full(config: TrainingConfig, runs: Path) -> tuple[Run, Outcome]:
+    """Train with the config's own tokenizer."""
+    return _trained(config, open_run(config, "no", runs))
+
+
+def _trained(config: TrainingConfig, run: Run) -> tuple[Run, Outcome]:
     try:
         return run, train(config, run, quiet=True)
     finally:
