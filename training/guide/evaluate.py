@@ -118,10 +118,9 @@ def ask_in_conversations(answer: Answerer, questions: Sequence[Question], turns:
 
 def report(alone: Sequence[Verdict], together: Sequence[Verdict]) -> str:
     """The figures as a Markdown table, and the confusions that happened more than once."""
-    carefully = [verdict for verdict in alone if verdict.question.source != PHONE]
     hastily = [verdict for verdict in alone if verdict.question.source == PHONE]
     rows: list[tuple[str, Sequence[Verdict], Callable[[Verdict], bool]]] = []
-    for manner, verdicts in (("", carefully), (", typed on a phone", hastily), (f", in {TURNS} turns", together)):
+    for manner, verdicts in (("", alone), (", of these typed on a phone", hastily), (f", in {TURNS} turns", together)):
         for words, foreign in ((f"right about the program{manner}", False), (f"honest about all else{manner}", True)):
             some = [verdict for verdict in verdicts if (verdict.question.key == FOREIGN) is foreign]
             rows.append((words, some, lambda verdict: verdict.right))
