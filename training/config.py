@@ -262,12 +262,18 @@ def _check(config: TrainingConfig) -> None:
         raise ConfigError("data.train names no file or folder to train on (or give one by DATA=folder)")
     if data.source == "guide" and data.train:
         raise ConfigError("data.train has no meaning for the guide: its conversations are written from its knowledge")
+    if data.source == "guide" and (model.base or config.lora or model.architecture != "qwen3"):
+        raise ConfigError("the guide is a qwen3 from scratch: model.architecture should be qwen3, without base or lora")
     if bool(loop.steps) == bool(loop.epochs):
         raise ConfigError("training should have one of steps and epochs")
     if data.source == "guide" and not loop.steps:
         raise ConfigError("training.steps is missing: the guide's conversations have no end, so there are no epochs")
     if not model.base and model.hidden % model.heads:
         raise ConfigError(f"model.hidden ({model.hidden}) should be a multiple of model.heads ({model.heads})")
+    if not model.base and model.architecture != "gpt2" and model.hidden // model.heads % 2:
+        raise ConfigError(
+            f"model.hidden by model.heads should be even for {model.architecture}, whose heads turn pairs"
+        )
     if not model.base and data.block > model.context:
         raise ConfigError(f"data.block ({data.block}) should be model.context ({model.context}) at most")
     if loop.batch_tokens < data.block:
