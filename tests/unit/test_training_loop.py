@@ -127,12 +127,20 @@ def test_training_ends_when_evaluations_find_nothing_better(tmp_path: Path, monk
         evaluate(self, *rest, **more)
         return {"eval_loss": next(found)}
 
-    monkeypatch.setattr(Loop, "evaluate", evaluated)
+    draw, drawn = LossFile.draw, []
 
-    run, outcome = trained(with_loop(TINY_GUIDE, evaluate_every=1, patience=2), tmp_path)
+    def draws(self: LossFile) -> None:
+        draw(self)
+        drawn.append(len(LossFile.read(self._csv.parent)))
+
+    monkeypatch.setattr(Loop, "evaluate", evaluated)
+    monkeypatch.setattr(LossFile, "draw", draws)
+
+    run, outcome = trained(with_loop(TINY_GUIDE, evaluate_every=1, save_every=3, patience=2), tmp_path)
 
     assert (outcome.step, outcome.best_step, outcome.early) == (4, 2, True)
     assert run.finished
+    assert drawn[-1] == 4, "the curve is whole though no checkpoint was due"
 
 
 def test_a_loss_that_is_no_number_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
