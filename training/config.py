@@ -135,12 +135,16 @@ def load_config(path: str | Path, train: str = "") -> TrainingConfig:
 
     file = _find(path)
     try:
-        read = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        twice = _twice(yaml.compose(text))
+        read = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
         raise ConfigError(f"{file} cannot be read: {' '.join(str(problem).split())}") from None
     if not isinstance(read, dict):
         raise ConfigError(f"{file} is not a config: it should hold keys and values, such as `seed: 1`")
     try:
+        if twice:
+            raise ConfigError(f"{twice} is there twice; take one out")
         config: TrainingConfig = _part(TrainingConfig, {"name": file.stem} | read, "")
         if train:
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=(train,), held_out=()))
@@ -161,6 +165,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return list(value) if isinstance(value, tuple) else value
+
+
+def _twice(node: Any, place: str = "") -> str:
+    """The first key of a YAML tree that its mapping has twice, of which YAML would take the last; empty if none."""
+    import yaml
+
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name = f"{place}.{key.value}" if place else str(key.value)
+        if name in seen:
+            return name
+        seen.add(name)
+        if found := _twice(value, name):
+            return found
+    return ""
 
 
 def _find(path: str | Path) -> Path:
@@ -222,6 +241,8 @@ def _scalar(kind: Any, value: Any, limits: typing.Mapping[str, float], place: st
             raise ConfigError(f"{place} should be a number, not {_shown(value)}") from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{place} should be {_NAMES[kind]}, not {_shown(value)}")
+    if value == math.inf:
+        raise ConfigError(f"{place} should be a number, not without end")
     if limits and not limits["least"] <= value <= limits["most"]:
         most = f" and {limits['most']:g} at most" if limits["most"] < math.inf else ""
         raise ConfigError(f"{place} should be {limits['least']:g} at least{most}, not {value:g}")
@@ -241,12 +262,18 @@ def _check(config: TrainingConfig) -> None:
         raise ConfigError("data.train names no file or folder to train on (or give one by DATA=folder)")
     if data.source == "guide" and data.train:
         raise ConfigError("data.train has no meaning for the guide: its conversations are written from its knowledge")
+    if data.source == "guide" and (model.base or config.lora or model.architecture != "qwen3"):
+        raise ConfigError("the guide is a qwen3 from scratch: model.architecture should be qwen3, without base or lora")
     if bool(loop.steps) == bool(loop.epochs):
         raise ConfigError("training should have one of steps and epochs")
     if data.source == "guide" and not loop.steps:
         raise ConfigError("training.steps is missing: the guide's conversations have no end, so there are no epochs")
     if not model.base and model.hidden % model.heads:
         raise ConfigError(f"model.hidden ({model.hidden}) should be a multiple of model.heads ({model.heads})")
+    if not model.base and model.architecture != "gpt2" and model.hidden // model.heads % 2:
+        raise ConfigError(
+            f"model.hidden by model.heads should be even for {model.architecture}, whose heads turn pairs"
+        )
     if not model.base and data.block > model.context:
         raise ConfigError(f"data.block ({data.block}) should be model.context ({model.context}) at most")
     if loop.batch_tokens < data.block:

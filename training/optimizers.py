@@ -54,13 +54,14 @@ def optimizer_for(model: Any, loop: LoopConfig) -> Any:
     decayed = [one for one in trained if one.dim() > 1 and id(one) not in inner]
     scales = [one for one in trained if one.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": loop.weight_decay}, {"params": scales, "weight_decay": 0.0}]
-    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=loop.learning_rate, betas=_BETAS)
-    if not hidden:
-        return adam
-    muon = torch.optim.Muon(
-        hidden, lr=loop.learning_rate, weight_decay=loop.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return Together([muon, adam])
+    used = [group for group in groups if group["params"]]
+    optimizers: list[Any] = [torch.optim.AdamW(used, lr=loop.learning_rate, betas=_BETAS)] if used else []
+    if hidden:
+        muon = torch.optim.Muon(
+            hidden, lr=loop.learning_rate, weight_decay=loop.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        optimizers.insert(0, muon)
+    return Together(optimizers) if len(optimizers) > 1 else optimizers[0]
 
 
 def share_of_rate(loop: LoopConfig, done: float) -> float:

@@ -52,6 +52,10 @@ class Run:
         return self.folder / "tokenizer"
 
     @property
+    def tokens(self) -> Path:
+        return self.folder / "tokens"
+
+    @property
     def finished(self) -> bool:
         return (self.folder / _FINISHED).is_file()
 
@@ -66,7 +70,9 @@ class Run:
         shutil.rmtree(self.folder)
 
     def finish(self, outcome: dict[str, Any]) -> None:
+        """Note that nothing is left to do. The tokens, which may be many, were only for training."""
         (self.folder / _FINISHED).write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(self.tokens, ignore_errors=True)
 
     def last_checkpoint(self) -> Path | None:
         """The one of the most steps. Only whole ones have this name: see `Loop`."""

@@ -60,7 +60,7 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     for folder in (run.folder, run.checkpoints):
         tidy(folder)
     last = run.last_checkpoint()
-    tokenizer, model, feed = _parts(config, run)
+    tokenizer, model, feed = _parts(config, run, quiet=quiet)
     run.check_data(feed.fingerprint)
     begun = int(last.name.rpartition("-")[2]) if last else 0
     if not quiet:
@@ -88,7 +88,7 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     return outcome
 
 
-def _parts(config: TrainingConfig, run: Run) -> tuple[Any, Any, Any]:
+def _parts(config: TrainingConfig, run: Run, *, quiet: bool) -> tuple[Any, Any, Any]:
     """The tokenizer, the model and the batches. The tokenizer of a run that has begun is the one it began with."""
     from training.saving import whole
 
@@ -109,7 +109,9 @@ def _parts(config: TrainingConfig, run: Run) -> tuple[Any, Any, Any]:
         from training.models import open_model
 
         tokenizer = tokenizer or open_tokenizer(config)
-        data = open_data(config, tokenizer, run.folder / "tokens")
+        data = open_data(config, tokenizer, run.tokens)
+        if not quiet:
+            print(data)
         parts = tokenizer, open_model(config, tokenizer), feed_of(config, data.train, data.held_out, data.fingerprint)
     if not run.tokenizer.is_dir():
         with whole(run.tokenizer) as folder:
@@ -141,7 +143,8 @@ def main() -> None:
             raise
         sys.exit(_no_room(problem, run))
     except KeyboardInterrupt:
-        print(f"train: stopped; the same command goes on from the last checkpoint in {run and run.folder}")
+        last = run.last_checkpoint() if run else None
+        print(f"train: stopped; the same command {f'goes on from {last}' if last else 'begins anew'}")
         sys.exit(130)
     _tell(config, run, outcome)
 

@@ -41,6 +41,7 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
         self._row: dict[str, object] = {}
         self._before = 0
         self._held_out = ""
+        self._drawn = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._before = state.num_input_tokens_seen
@@ -59,6 +60,7 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
                 f"the loss is no number any more at step {step}: lower training.learning_rate and start anew with "
                 "RESUME=no. The checkpoints before it stay"
             )
+        self._drawn = False
         self._row = {
             "step": step,
             "tokens": state.num_input_tokens_seen,
@@ -78,6 +80,11 @@ class Bookkeeping(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._losses.draw()
+        self._drawn = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._drawn:
+            self._losses.draw()
 
     def close(self) -> None:
         """Let go of the files, however training ended."""

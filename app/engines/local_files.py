@@ -14,6 +14,7 @@ INDEX: Final = "model.safetensors.index.json"
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "max_seq_len")
 VOCABULARIES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 _WEIGHTS: Final = ("*.safetensors", "*.bin")
+_USUAL: Final = ("model", "pytorch_model")
 # The format's own limit. Source: MAX_HEADER_SIZE in safetensors' src/tensor.rs.
 MAX_HEADER: Final = 100_000_000
 
@@ -59,7 +60,7 @@ def read_files(folder: Path) -> ModelFiles:
     )
     tied = config.get("tie_word_embeddings", text_config.get("tie_word_embeddings")) is True
     return ModelFiles(
-        size=sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern)),
+        size=sum(file.stat().st_size for file in _weights(folder)),
         parameters=None if quantization else _parameters(folder, tied=tied),
         family=str(config.get("model_type", "")),
         quantization=str(quantization.get("quant_method", "")) if isinstance(quantization, dict) else "",
@@ -102,10 +103,19 @@ def read_json(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _weights(folder: Path) -> list[Path]:
+    """Files of weights, without what is beside those of the usual names: a training's checkpoint keeps its weights
+    before averaging there, others a copy in another format."""
+    found = [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
+    return [file for file in found if file.name.startswith(_USUAL)] or found
+
+
 def _parameters(folder: Path, *, tied: bool) -> int | None:
     """Counted from the headers of the safetensors files; an output layer that is the embedding again, once."""
     count = 0
-    for file in folder.glob("*.safetensors"):
+    for file in _weights(folder):
+        if file.suffix != ".safetensors":
+            continue
         for name, tensor in header(file).items():
             shape = tensor.get("shape") if isinstance(tensor, dict) else None
             if isinstance(shape, list) and not (tied and name == "lm_head.weight"):

@@ -43,6 +43,12 @@ def test_parameters_of_all_parts_are_added_and_a_tied_output_layer_counts_once(t
     assert model(tmp_path, {"tie_word_embeddings": True}, **parts).parameters == 100
 
 
+def test_a_second_copy_of_the_weights_beside_them_is_not_counted(tmp_path: Path) -> None:
+    content = weights(a=[2, 3])
+    files = model(tmp_path, {}, model__safetensors=content, raw__safetensors=weights(a=[2, 3]))
+    assert (files.size, files.parameters) == (len(content), 6)
+
+
 @pytest.mark.parametrize(
     ("parameters", "label"),
     [(595_776_512, "0.6B"), (3_461_000, "3.5M"), (8_190_735_360, "8.2B"), (42_320, "42K"), (None, "")],

@@ -72,6 +72,7 @@ def test_a_killed_training_goes_on_to_the_losses_of_an_unbroken_one(tmp_path: Pa
 
     assert resumed.returncode == 0, resumed.stderr
     assert "It goes on after step " in resumed.stdout
+    assert "held out; " in resumed.stdout
     run = newest_run("baseline", runs)
     assert run is not None
     rows, wanted = LossFile.read(run.folder), LossFile.read(unbroken.folder)
@@ -82,6 +83,7 @@ def test_a_killed_training_goes_on_to_the_losses_of_an_unbroken_one(tmp_path: Pa
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) - 0.5
     AutoTokenizer.from_pretrained(run.model, local_files_only=True)
     assert AutoModelForCausalLM.from_pretrained(run.model, local_files_only=True).config.model_type == "gpt2"
+    assert not run.tokens.exists(), "what only training needs goes with it"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

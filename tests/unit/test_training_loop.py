@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.batches import InOrder, Shuffled
-from training.config import LoopConfig, TrainingConfig
+from training.config import LoopConfig, LoraPart, TrainingConfig
 from training.guide.install import install
 from training.guide.source import guide_feed
 from training.loop import Loop
 from training.loss_file import LossFile
+from training.models import add_lora
 from training.optimizers import optimizer_for, share_of_rate
 from training.runs import Run, RunError, newest_run, open_run
 from training.saving import DiskFullError, tidy, whole
@@ -125,12 +127,20 @@ def test_training_ends_when_evaluations_find_nothing_better(tmp_path: Path, monk
         evaluate(self, *rest, **more)
         return {"eval_loss": next(found)}
 
-    monkeypatch.setattr(Loop, "evaluate", evaluated)
+    draw, drawn = LossFile.draw, []
 
-    run, outcome = trained(with_loop(TINY_GUIDE, evaluate_every=1, patience=2), tmp_path)
+    def draws(self: LossFile) -> None:
+        draw(self)
+        drawn.append(len(LossFile.read(self._csv.parent)))
+
+    monkeypatch.setattr(Loop, "evaluate", evaluated)
+    monkeypatch.setattr(LossFile, "draw", draws)
+
+    run, outcome = trained(with_loop(TINY_GUIDE, evaluate_every=1, save_every=3, patience=2), tmp_path)
 
     assert (outcome.step, outcome.best_step, outcome.early) == (4, 2, True)
     assert run.finished
+    assert drawn[-1] == 4, "the curve is whole though no checkpoint was due"
 
 
 def test_a_loss_that_is_no_number_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +236,15 @@ def test_muon_takes_the_matrices_within_the_layers_alone() -> None:
     layers = {id(one) for name, one in model.named_parameters() if one.dim() == 2 and "layers" in name}
     assert inner == layers
     assert outer == {id(one) for one in model.parameters()} - layers
+
+
+def test_muon_alone_trains_lora_which_is_matrices_within_the_layers_only() -> None:
+    model, _ = tiny_model()
+    lora = replace(TINY_GUIDE, lora=LoraPart(rank=2))
+
+    optimizer = optimizer_for(add_lora(model, lora), LoopConfig(steps=1, optimizer="muon"))
+
+    assert isinstance(optimizer, torch.optim.Muon)
 
 
 def test_the_rate_rises_then_falls() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -71,26 +72,15 @@ def guide_model(config: TrainingConfig, tokenizer: Any) -> Any:
     """A Qwen3 with random weights, whose words are dropped out after the embedding while it is trained."""
     import torch
     from torch.nn import functional
-    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+    from transformers import GenerationConfig, Qwen3ForCausalLM
+
+    from training.models import model_settings
 
     sizes = config.model
     torch.manual_seed(config.seed)
-    model: Any = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=max(len(tokenizer), config.tokenizer.vocabulary),
-            hidden_size=sizes.hidden,
-            intermediate_size=sizes.feed_forward,
-            num_hidden_layers=sizes.layers,
-            num_attention_heads=sizes.heads,
-            num_key_value_heads=sizes.heads,
-            head_dim=sizes.hidden // sizes.heads,
-            max_position_embeddings=sizes.context,
-            tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
-    )
+    vocabulary = max(len(tokenizer), config.tokenizer.vocabulary)
+    # Its dropout is that of the embedding alone, below.
+    model: Any = Qwen3ForCausalLM(model_settings(replace(sizes, dropout=0.0), vocabulary, tokenizer))
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
