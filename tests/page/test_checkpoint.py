@@ -110,6 +110,8 @@ def test_a_broken_checkpoint_ends_the_start_with_one_line_about_it(
     assert last.startswith("chainlit-ollama: ")
     assert words in last
     assert "Traceback" not in ended.stderr
+    # What its files show is told before; what only loading shows, while probes are answered.
+    assert ("HEALTH open" in ended.stderr) == (words == "cannot be loaded")
 
 
 def test_make_says_how_to_name_the_checkpoint() -> None:
