@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import chainlit.server as chainlit_server
@@ -132,6 +132,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def wind_up(seconds: float) -> None:
         await asyncio.gather(page.wind_up(seconds), programs.wind_up(seconds))
 
+    def end_if_broken(end: Callable[[str], None]) -> None:
+        """Have `end` called with what is wrong with the model of CHECKPOINT, where only loading it tells."""
+
+        def look() -> None:
+            if problem := answers.broken_checkpoint:
+                end(problem)
+
+        finder.on_change(look)
+
     app = FastAPI(
         title="chainlit-ollama",
         version=__version__,
@@ -143,7 +152,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     app.state.database = database
-    app.state.load_checkpoint = answers.load_checkpoint if settings.preload else lambda: None
+    app.state.end_if_broken = end_if_broken
     app.state.wind_up = wind_up
     app.state.visitors = kept.visitors if kept is not None else None
     app.state.login = settings.login

@@ -19,6 +19,9 @@ class Runner(uvicorn.Server):
     Args:
         config: uvicorn's.
         wind_up: lets what is under way finish, within a time of its own.
+
+    Attributes:
+        problem: why it has ended by itself; empty: it has not.
     """
 
     def __init__(self, config: uvicorn.Config, wind_up: Callable[[], Awaitable[None]]) -> None:
@@ -27,6 +30,7 @@ class Runner(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._winding_up: asyncio.Task[None] | None = None
         self._told = False
+        self.problem = ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -41,6 +45,11 @@ class Runner(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._begin)
         else:
             super().handle_exit(sig, frame)
+
+    def give_up(self, problem: str) -> None:
+        """End at once, since there is nothing that could be served."""
+        self.problem = problem
+        self.should_exit = True
 
     def _begin(self) -> None:
         self._winding_up = asyncio.create_task(self._end())

@@ -59,7 +59,6 @@ def serve(settings: Settings) -> None:
 
     try:
         app = create_app(settings)
-        app.state.load_checkpoint()
     except (WindowsUnusable, CheckpointError) as problem:
         _end(str(problem))
     if app.state.database is not None:
@@ -83,8 +82,11 @@ def serve(settings: Settings) -> None:
     log.info(
         "HEALTH open http://%s:%d", "localhost" if settings.host in ("0.0.0.0", "::") else settings.host, settings.port
     )
+    app.state.end_if_broken(server.give_up)
     with suppress(KeyboardInterrupt):  # uvicorn has ended everything and raises the signal again
         server.run(sockets=[listener])
+    if server.problem:
+        _end(server.problem)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -15,6 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.engines.checkpoint import open_checkpoint
+from app.engines.local_errors import words
+from app.engines.local_loading import with_adapter
 from training.checkpoint import CheckpointError, find_model
 from training.config import ConfigError, DataConfig, TrainingConfig, load_config
 from training.data.corpus import Corpus
@@ -117,11 +120,16 @@ def _load(folder: Path) -> tuple[Any, Any]:
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    checkpoint = open_checkpoint(folder)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
+        tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.tokenizer, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.base or checkpoint.folder, local_files_only=True, dtype=dtype
+        )
+        if checkpoint.base is not None:
+            model = with_adapter(model, checkpoint.folder)
     except Exception as problem:  # noqa: BLE001 - each library on the way has its own errors for a broken file
-        raise CheckpointError(f"{folder} cannot be loaded: {' '.join(str(problem).split())}") from None
+        raise CheckpointError(f"{folder} cannot be loaded: {words(problem)}. Take another checkpoint") from None
     if not tokenizer.chat_template:
         tokenizer.chat_template = CHATML if END in tokenizer.get_vocab() else PLAIN
     return model.to(device).eval(), tokenizer

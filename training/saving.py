@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ def whole(folder: Path) -> Iterator[Path]:
     try:
         half.mkdir(parents=True)
         yield half
+        make_readable(half)
         for file in half.rglob("*"):
             _to_disk(file)
         if folder.exists():
@@ -47,6 +48,16 @@ def whole(folder: Path) -> Iterator[Path]:
             raise DiskFullError(f"the disk is full: {folder} could not be saved") from problem
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def make_readable(folder: Path) -> None:
+    """Let who may look into a folder read its files too: safetensors writes them for their owner alone, and in a
+    container another user reads them."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with suppress(PermissionError):  # a disk that knows no such rights
+                file.chmod(mode)
 
 
 def tidy(folder: Path) -> None:

@@ -22,7 +22,7 @@ from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speed_file import SpeedFile
 from app.engines.speeds import SpeedBook
-from app.errors import EngineError, ModelBroken
+from app.errors import ModelBroken
 from app.memory_guard import MemoryGuard
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
@@ -58,24 +58,16 @@ class Answering:
         """Where models run in this process; None: they do not."""
         return next((engine.device for engine in self.engines if isinstance(engine, LocalEngine)), None)
 
-    def load_checkpoint(self) -> None:
-        """Bring the trained model into memory before anybody is served.
-
-        Raises:
-            CheckpointError: it cannot be.
-        """
-        if self.checkpoint is None:
-            return
-        engine = next(engine for engine in self.engines if isinstance(engine, LocalEngine))
-        try:
-            engine.load_at_start(self.checkpoint.name)
-        except ModelBroken as problem:
-            detail = problem.facts.get("detail")
-            raise CheckpointError(
-                f"the model in {self.checkpoint.folder} cannot be loaded ({detail}). Take another checkpoint"
-            ) from None
-        except EngineError as problem:
-            raise CheckpointError(str(problem)) from None
+    @property
+    def broken_checkpoint(self) -> str:
+        """What is wrong with the trained model, where only loading it could tell; empty: nothing that is known."""
+        default = self.finder.current
+        if self.checkpoint is None or default.model is None or not isinstance(default.unfit, ModelBroken):
+            return ""
+        if (default.model.engine, default.model.name) != (LocalEngine.name, self.checkpoint.name):
+            return ""
+        detail = default.unfit.facts.get("detail")
+        return f"the model in {self.checkpoint.folder} cannot be loaded ({detail}). Take another checkpoint"
 
     async def close(self) -> None:
         """End what they do, keep what was learned, and give back what the engines hold."""

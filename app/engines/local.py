@@ -167,10 +167,6 @@ class LocalEngine:
         async with self._turn:
             await self._run(lambda: self._loaded(model))
 
-    def load_at_start(self, model: str) -> None:
-        """The same before anything else is done here, where nobody waits for another reply. Raises EngineError."""
-        self._worker.submit(self._loaded, model).result()
-
     async def unload(self, model: str) -> None:
         """Give back a model's memory, after the reply that it may be writing."""
         async with self._turn:

@@ -102,12 +102,12 @@ def _load(name: str, source: Checkpoint, device: str, *, plain: bool) -> tuple[A
         detail = f"{len(missing)} weights are missing, {missing[0]} among them"
         raise ModelBroken(engine=LABEL, model=name, detail=detail)
     if source.base is not None:
-        model = _with_adapter(model, source.folder)
+        model = with_adapter(model, source.folder)
     return model.to(device).eval(), tokenizer, stops
 
 
-def _with_adapter(model: Any, folder: Path) -> Any:
-    """The model with what an adapter adds to its weights."""
+def with_adapter(model: Any, folder: Path) -> Any:
+    """The model with what an adapter adds to its weights. Raises LocalModelsNotInstalled, and what peft does."""
     try:
         from peft import PeftModel
     except ImportError as problem:

@@ -110,9 +110,12 @@ def test_a_broken_checkpoint_ends_the_start_with_one_line_about_it(
     assert last.startswith("chainlit-ollama: ")
     assert words in last
     assert "Traceback" not in ended.stderr
+    # What its files show is told before; what only loading shows, while probes are answered.
+    assert ("HEALTH open" in ended.stderr) == (words == "cannot be loaded")
 
 
-def test_make_says_how_to_name_the_checkpoint() -> None:
-    said = subprocess.run(["make", "serve-trained"], cwd=ROOT, capture_output=True, text=True, timeout=30)
+@pytest.mark.parametrize("target", ["serve-trained", "eval"])
+def test_make_says_how_to_name_the_checkpoint(target: str) -> None:
+    said = subprocess.run(["make", target], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert said.returncode == 2
-    assert said.stderr.splitlines()[0] == "usage: make serve-trained CHECKPOINT=runs/NAME"
+    assert said.stderr.splitlines()[0].startswith(f"usage: make {target} CHECKPOINT=runs/NAME")

@@ -59,7 +59,7 @@ async def test_it_is_listed_with_what_its_files_say(gpt2: Path) -> None:
     async with served(gpt2) as engine:
         info = next(model for model in await engine.models() if model.name == "gpt2")
         assert (info.context_length, info.family, info.plain_template, info.loaded) == (256, "gpt2", True, False)
-        engine.load_at_start("gpt2")
+        await engine.load("gpt2", 256)
         assert next(model for model in await engine.models() if model.name == "gpt2").loaded
         with pytest.raises(PromptTooLong):
             await ask(engine, request("gpt2", "word " * 60))
@@ -142,7 +142,7 @@ async def test_an_adapter_is_served_with_its_base(tmp_path: Path) -> None:
     assert reply.text != plain.text
 
 
-def test_weights_that_do_not_fit_their_configuration_are_told_at_the_start(gpt2: Path) -> None:
+async def test_weights_that_do_not_fit_their_configuration_are_told_when_they_are_loaded(gpt2: Path) -> None:
     config = gpt2 / "config.json"
     before = config.read_text()
     engine = LocalEngine(GUIDE_DIR, [], device="cpu", checkpoint=open_checkpoint(gpt2))
@@ -150,16 +150,20 @@ def test_weights_that_do_not_fit_their_configuration_are_told_at_the_start(gpt2:
         # What only loading can tell: as many layers and words, but other heads' feed-forward parts.
         config.write_text(before.replace('"n_inner": null', '"n_inner": 7'))
         with pytest.raises(ModelBroken):
-            engine.load_at_start("gpt2")
+            await engine.load("gpt2", 256)
     finally:
         config.write_text(before)
+        await engine.close()
 
 
-def test_a_checkpoint_that_does_not_fit_the_memory_is_told_as_such(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_does_not_fit_the_memory_is_told_as_such(
+    gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> object:
         raise MemoryError
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
     engine = LocalEngine(GUIDE_DIR, [], device="cpu", checkpoint=open_checkpoint(gpt2))
     with pytest.raises(OutOfMemory):
-        engine.load_at_start("gpt2")
+        await engine.load("gpt2", 256)
+    await engine.close()

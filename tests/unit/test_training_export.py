@@ -131,6 +131,22 @@ def test_an_adapter_is_merged_into_its_base(models_folder: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "out.Modelfile", "out.gguf"]
 
 
+def test_what_is_wrong_with_a_config_or_an_adapter_is_said_in_one_line(
+    models_folder: Path, qwen3: Path, tmp_path: Path
+) -> None:
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(qwen3), LoraConfig(r=2, target_modules=["q_proj"]))
+    tuned.save_pretrained(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    llama = json.loads(file.read_text()) | {"base_model_name_or_path": str(models_folder / "llama")}
+    file.write_text(json.dumps(llama))
+    config = qwen3 / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_key_value_heads": "many"}))
+    for folder, words in ((tmp_path / "adapter", "cannot be merged into"), (qwen3, "config.json cannot be used")):
+        with pytest.raises(ExportError, match=words) as raised:
+            export(folder, tmp_path / "out.gguf")
+        assert "\n" not in str(raised.value)
+
+
 def test_the_modelfile_has_the_chat_template_in_ollamas_words(qwen3: Path, tmp_path: Path) -> None:
     sampling = {"do_sample": True, "temperature": 0.6, "top_k": 20, "eos_token_id": [0, 1]}
     (qwen3 / "generation_config.json").write_text(json.dumps(sampling))

@@ -210,6 +210,14 @@ def test_the_guides_batches_are_the_same_for_the_same_number() -> None:
     assert not torch.equal(feed.held_out[3]["input_ids"], third)
 
 
+def test_another_user_as_in_a_container_may_read_a_model(tmp_path: Path, unbroken: Run) -> None:
+    install(unbroken, tmp_path)
+    for folder in (unbroken.model, unbroken.last_checkpoint(), tmp_path):
+        assert folder is not None
+        weights, config = ((folder / name).stat().st_mode for name in ("model.safetensors", "config.json"))
+        assert weights == config
+
+
 def test_the_guide_is_installed_in_sixteen_bits_and_the_rest_of_its_folder_stays(tmp_path: Path, unbroken: Run) -> None:
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
 

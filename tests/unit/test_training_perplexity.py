@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.tiny_model import make_tiny_adapter, make_tiny_model
 from training import evaluate
 from training.config import as_dict
 from training.data.documents import Document
@@ -89,6 +90,17 @@ def test_a_model_that_knows_nothing_wavers_among_all_tokens(run: Path) -> None:
     assert found.text_bytes == sum(len(d.text.encode()) for d in documents_for(config, None, guide=False))
     assert window == 64
     assert str(found).startswith("perplexity ")
+
+
+def test_an_adapter_is_measured_with_its_base_wherever_that_is_seen_from_it(tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    adapter = make_tiny_adapter(tmp_path / "lora", base)
+    config = adapter / "adapter_config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(base), "../base"), encoding="utf-8")
+    documents = [Document(text="What is measured by. " * 20)]
+    (with_adapter, _), (alone, _) = measure(adapter, documents), measure(base, documents)
+    assert with_adapter.tokens == alone.tokens
+    assert with_adapter.nats != alone.nats
 
 
 def test_it_is_measured_by_other_text_if_that_is_given(run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.engines.local_errors import words
+from app.engines.local_loading import with_adapter
 from training.export_gguf.errors import ExportError
 
 
@@ -19,15 +21,15 @@ def merge(adapter: Path, base: Path, tokenizer: Path, folder: Path) -> None:
     Raises:
         ExportError: the two do not belong together, or the disk is full.
     """
-    from peft import PeftModel
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, dtype="auto")
         vocabulary = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = with_adapter(model, adapter)
         model.save_pretrained(folder)
         vocabulary.save_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
-        raise ExportError(f"the adapter in {adapter} cannot be merged into {base}: {problem}") from None
+    except Exception as problem:  # noqa: BLE001 - each library on the way has its own errors for a broken file
+        raise ExportError(f"the adapter in {adapter} cannot be merged into {base}: {words(problem)}") from None

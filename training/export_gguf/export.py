@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from app.engines.checkpoint import Checkpoint, open_checkpoint
 from app.engines.checkpoint_files import CheckpointError
+from app.engines.local_errors import words
 from app.engines.local_files import CONFIG, read_json
 from app.engines.plain_template import STOPS, plain_template
 from app.settings import GUIDE_DIR
@@ -102,7 +103,8 @@ def export(path: Path, out: Path, kind: Kind = Kind.F16) -> Exported:
     except CheckpointError as problem:
         raise ExportError(str(problem)) from None
     except OSError as problem:
-        raise ExportError(f"{out} cannot be written ({problem}). Free some space there, or name another OUT") from None
+        told = words(problem)
+        raise ExportError(f"{out} cannot be written ({told}). Free some space there, or name another OUT") from None
 
 
 @contextmanager
@@ -155,8 +157,10 @@ def _architecture(folder: Path) -> tuple[Any, Architecture]:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         return config, known(config)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
-        raise ExportError(f"{folder / CONFIG} cannot be used: {problem}") from None
+    except ExportError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - transformers has errors of many kinds for a value that is wrong
+        raise ExportError(f"{folder / CONFIG} cannot be used: {words(problem)}. Correct it, or copy it again") from None
 
 
 def _plan(architecture: Architecture, weights: Weights, kind: Kind) -> Iterator[_Planned]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from training.guide import GUIDE
 from training.runs import RUNS, Run, RunError, newest_run
+from training.saving import make_readable
 
 
 def install(run: Run, folder: Path) -> None:
@@ -27,6 +28,7 @@ def install(run: Run, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as half:
         shutil.copytree(run.model, half, dirs_exist_ok=True)
         model.save_pretrained(half)
+        make_readable(Path(half))
         shutil.copytree(half, folder, dirs_exist_ok=True)
 
 
