@@ -81,6 +81,7 @@ train-guide: train ## Train the guide, put it into models/guide and measure it; 
 	@$(if $(SHORT),,.venv/bin/python -m training.guide.evaluate --write)
 
 eval: ## Measure the model in CHECKPOINT on what its run held out, or on the texts in DATA
+	@test -n "$(CHECKPOINT)" || { echo "usage: make eval CHECKPOINT=runs/NAME" >&2; exit 2; }
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.evaluate "$(CHECKPOINT)" $(if $(DATA),--data "$(DATA)")
 
