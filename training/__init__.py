@@ -1,1 +1,1 @@
-"""How the built-in guide is made: what it knows, its corpus, tokenizer, training, evaluation and export."""
+"""Training: from texts or conversations to a model that the chat serves; the built-in guide among them."""

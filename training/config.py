@@ -81,7 +81,7 @@ class LoopConfig:
         batch_tokens: tokens read at once; `accumulate` times as many make a step.
         warmup: share of the steps in which the learning rate rises; it falls along a cosine to `lowest` of its height.
         average: decay of the moving average of the weights, which is evaluated and saved; 0: the weights as they are.
-        keep: checkpoints that stay beside the best.
+        keep: newest checkpoints that stay; the best model is in the run's `model`.
         patience: evaluations without a better one after which training ends; 0: it goes on.
         recompute: computes what the way back needs a second time, which takes less memory and more time.
         threads: of the processor; 0: as torch thinks.

@@ -21,8 +21,10 @@ from training.config import ConfigError, ModelConfig, TrainingConfig, load_confi
 from training.data.documents import Document
 from training.data.errors import DataError
 from training.data.reading import corpus_files, read_documents
-from training.data.tokenizers import CHATML, open_tokenizer, train_tokenizer
+from training.data.tokenizers import CHATML, load_tokenizer, open_tokenizer, train_tokenizer
 from training.models import ModelError, add_lora, model_settings, new_model
+from training.runs import RunError, open_run
+from training.saving import DiskFullError
 
 _REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _TINY: Final = ModelConfig(hidden=64, layers=2, heads=2, feed_forward=128, context=64)
@@ -149,9 +151,8 @@ def dry_run(config: TrainingConfig) -> str:
     """The estimate, and how the two steps went.
 
     Raises:
-        ConfigError, DataError, ModelError: what the training itself would say.
+        ConfigError, DataError, ModelError, RunError, DiskFullError: what the training itself would say.
     """
-    from training.runs import open_run
     from training.train import train
 
     if config.data.source == "guide":
@@ -159,7 +160,8 @@ def dry_run(config: TrainingConfig) -> str:
     with tempfile.TemporaryDirectory(prefix="dry-run-") as place:
         folder = Path(place)
         small = tiny(config, folder)
-        found = estimate(config, open_tokenizer(small))
+        reused = config.tokenizer.reuse
+        found = estimate(config, load_tokenizer(reused) if reused else open_tokenizer(small))
         outcome = train(small, open_run(small, "no", folder / "runs"), quiet=True)
     loss = "not measured" if outcome.best_loss is None else f"{outcome.best_loss:.2f} (chance: {_chance(small):.2f})"
     went = f"{outcome.step} steps at width {small.model.hidden}: held-out loss {loss}; nothing of it is kept"
@@ -229,7 +231,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         print(dry_run(load_config(arguments.config, arguments.data)))
-    except (ConfigError, DataError, ModelError) as problem:
+    except (ConfigError, DataError, ModelError, RunError, DiskFullError) as problem:
         sys.exit(f"train: {problem}")
 
 

@@ -9,13 +9,14 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from training import dry_run as module
+from training import train as train_module
 from training.checkpoint import find_model
-from training.config import ConfigError, TrainingConfig, load_config
+from training.config import ConfigError, TokenizerConfig, TrainingConfig, load_config
 from training.dry_run import dry_run, estimate, tiny
 from training.evaluate import documents_for, measure
 from training.models import ModelError
 from training.runs import open_run
-from training.train import train
+from training.train import Outcome, train
 
 from .test_training_data import GUIDE, new_tokenizer
 
@@ -41,6 +42,14 @@ def test_the_large_recipe_is_a_model_of_a_billion_that_fits_on_one_card() -> Non
     assert found.state_bytes + found.work_bytes < 80e9
     assert found.tokens == pytest.approx(20 * found.parameters, rel=0.05)
     assert "days of one A100" in str(found)
+
+
+def test_a_tokenizer_to_reuse_counts_with_its_own_vocabulary(chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(module, "estimate", lambda config, tokenizer: counted.append(len(tokenizer)))
+    monkeypatch.setattr(train_module, "train", lambda config, run, quiet: Outcome(2, 2, None, None, False, None))
+    dry_run(replace(load_config("baseline", str(chats)), tokenizer=TokenizerConfig(reuse=str(GUIDE))))
+    assert counted == [4096]
 
 
 def test_less_is_trained_with_lora_and_less_memory_taken_with_recompute() -> None:

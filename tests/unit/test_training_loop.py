@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.batches import InOrder, Shuffled
@@ -67,9 +68,9 @@ def test_a_training_learns_and_leaves_all_that_tells_how(unbroken: Run) -> None:
 
 @pytest.mark.parametrize("config", [TINY_GUIDE, ALL_PARTS], ids=["adamw", "muon, average, accumulation"])
 def test_a_training_that_died_goes_on_to_the_same_losses(
-    tmp_path: Path, config: TrainingConfig, die_at: Callable[[int], None]
+    tmp_path: Path, config: TrainingConfig, unbroken: Run, die_at: Callable[[int], None]
 ) -> None:
-    whole_run, _ = trained(config, tmp_path / "whole")
+    whole_run = unbroken if config is ALL_PARTS else trained(config, tmp_path / "whole")[0]
     die_at(7)
     with pytest.raises(MemoryError):
         trained(config, tmp_path / "broken")
@@ -218,10 +219,20 @@ def test_another_user_as_in_a_container_may_read_a_model(tmp_path: Path, unbroke
         assert weights == config
 
 
-def test_the_guide_is_installed_in_sixteen_bits_and_the_rest_of_its_folder_stays(tmp_path: Path, unbroken: Run) -> None:
+def test_the_guide_is_installed_in_sixteen_bits_and_the_rest_of_its_folder_stays(
+    tmp_path: Path, unbroken: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
 
     install(unbroken, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(transformers.Qwen3ForCausalLM, "save_pretrained", full)
+        with pytest.raises(DiskFullError):
+            install(unbroken, tmp_path)
 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)

@@ -38,7 +38,7 @@ def corpus_files(paths: Iterable[Path]) -> list[Path]:
                 raise DataError(f"{path} has {there} in it; put {', '.join(SUFFIXES)} files there")
             found += known
         elif not path.exists():
-            raise DataError(f"{path} is not there; put texts there, or name where they are: DATA=folder")
+            raise DataError(f"{path} is not there; name another by DATA=folder, or in `data` of the config")
         elif path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} is of an unknown kind; a corpus is of {', '.join(SUFFIXES)} files")
         else:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from training.guide import GUIDE
 from training.runs import RUNS, Run, RunError, newest_run
-from training.saving import make_readable
+from training.saving import DiskFullError, whole
 
 
 def install(run: Run, folder: Path) -> None:
@@ -18,6 +17,7 @@ def install(run: Run, folder: Path) -> None:
 
     Raises:
         RunError: the run is not finished.
+        DiskFullError: there is no room; the folder is as it was.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -25,11 +25,11 @@ def install(run: Run, folder: Path) -> None:
     if not run.finished:
         raise RunError(f"{run.folder} is not finished; `make train CONFIG=guide` goes on with it")
     model = AutoModelForCausalLM.from_pretrained(run.model, local_files_only=True, dtype=torch.float16)
-    with tempfile.TemporaryDirectory() as half:
-        shutil.copytree(run.model, half, dirs_exist_ok=True)
+    with whole(folder) as half:
+        for part in (folder, run.model):
+            if part.is_dir():
+                shutil.copytree(part, half, dirs_exist_ok=True)
         model.save_pretrained(half)
-        make_readable(Path(half))
-        shutil.copytree(half, folder, dirs_exist_ok=True)
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         if run is None:
             raise RunError(f"{RUNS}/guide has no finished run; `make train CONFIG=guide` makes one")
         install(run, arguments.out)
-    except RunError as problem:
+    except (RunError, DiskFullError) as problem:
         sys.exit(f"install: {problem}")
     print(f"{arguments.out}: the model of {run.folder}")
 
