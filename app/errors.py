@@ -588,6 +588,15 @@ class ModelBroken(EngineError):
     }
 
 
+class CheckpointBroken(ModelBroken):
+    """Facts: `engine`, `model`, `detail`. It is the one of CHECKPOINT, which nobody else has."""
+
+    sentences = {
+        "en": "The model `{model}` of CHECKPOINT cannot be loaded ({detail}). Take another checkpoint.",
+        "ru": "Модель `{model}` из CHECKPOINT не загружается ({detail}). Возьмите другую контрольную точку.",
+    }
+
+
 class ModelNotReady(EngineError):
     """Facts: `engine`, `model`."""
 

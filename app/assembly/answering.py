@@ -22,7 +22,7 @@ from app.engines.ollama import OllamaEngine
 from app.engines.openai_compatible import OpenAICompatibleEngine
 from app.engines.speed_file import SpeedFile
 from app.engines.speeds import SpeedBook
-from app.errors import ModelBroken
+from app.errors import CheckpointBroken
 from app.memory_guard import MemoryGuard
 from app.rates import Rates
 from app.settings import GUIDE_DIR, Settings
@@ -61,12 +61,10 @@ class Answering:
     @property
     def broken_checkpoint(self) -> str:
         """What is wrong with the trained model, where only loading it could tell; empty: nothing that is known."""
-        default = self.finder.current
-        if self.checkpoint is None or default.model is None or not isinstance(default.unfit, ModelBroken):
+        problem = self.finder.current.unfit
+        if self.checkpoint is None or not isinstance(problem, CheckpointBroken):
             return ""
-        if (default.model.engine, default.model.name) != (LocalEngine.name, self.checkpoint.name):
-            return ""
-        detail = default.unfit.facts.get("detail")
+        detail = problem.facts.get("detail")
         return f"the model in {self.checkpoint.folder} cannot be loaded ({detail}). Take another checkpoint"
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from app.errors import EngineError, EngineFailed, ModelBroken, OutOfMemory
+from app.errors import CheckpointBroken, EngineError, EngineFailed, ModelBroken, OutOfMemory
 
 log = logging.getLogger(__name__)
 
@@ -14,13 +14,14 @@ LABEL: Final = "transformers"
 _MEMORY_WORDS: Final = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
-def load_failure(name: str, problem: Exception) -> EngineError:
-    """The typed error for what was raised while a model was loaded."""
+def load_failure(name: str, problem: Exception, *, trained: bool = False) -> EngineError:
+    """The typed error for what was raised while a model was loaded; `trained`: it is the one of CHECKPOINT."""
     if isinstance(problem, EngineError):
         return problem
     if _is_out_of_memory(problem):
         return OutOfMemory(engine=LABEL, model=name)
-    return ModelBroken(engine=LABEL, model=name, detail=words(problem))
+    broken = CheckpointBroken if trained else ModelBroken
+    return broken(engine=LABEL, model=name, detail=words(problem))
 
 
 def work_failure(name: str, problem: Exception) -> EngineError:

@@ -12,7 +12,7 @@ from app.engines.local_errors import LABEL, load_failure
 from app.engines.local_files import read_files
 from app.engines.local_model import LocalModel
 from app.engines.plain_template import STOPS, plain_template
-from app.errors import EngineError, EngineFailed, LocalModelsNotInstalled, ModelBroken
+from app.errors import EngineError, EngineFailed, LocalModelsNotInstalled
 
 # Parameters from which on a model is kept in 16 bits on a CPU too. Measured on 2 cores: one of 5 M is slower in 16 bits
 # than in 32; one of 0.6 B is not, and takes 1.2 GB instead of 2.4.
@@ -54,7 +54,7 @@ def load_model(
         seconds = time.monotonic() - began
         return LocalModel(name, model, tokenizer, device=place, caches=caches, load_seconds=seconds, stops=stops)
     except Exception as problem:  # noqa: BLE001 - each library on the way has its own errors for a broken file
-        error = load_failure(name, problem)
+        error = load_failure(name, problem, trained=checkpoint is not None)
     # Only here the traceback is gone, and with it the weights that its frames held.
     release(place)
     raise error
@@ -87,7 +87,7 @@ def _load(name: str, source: Checkpoint, device: str, *, plain: bool) -> tuple[A
     if not tokenizer.chat_template and plain:
         tokenizer.chat_template, stops = plain_template(tokenizer), STOPS
     if not tokenizer.chat_template:
-        raise ModelBroken(engine=LABEL, model=name, detail="no chat template: it is not a chat model")
+        raise ValueError("no chat template: it is not a chat model")
     folder = source.base or source.folder
     large = (read_files(folder).parameters or _LARGE) >= _LARGE
     model, report = AutoModelForCausalLM.from_pretrained(
@@ -99,8 +99,7 @@ def _load(name: str, source: Checkpoint, device: str, *, plain: bool) -> tuple[A
     # transformers fills missing weights with random numbers and goes on.
     missing = sorted(report["missing_keys"])
     if missing:
-        detail = f"{len(missing)} weights are missing, {missing[0]} among them"
-        raise ModelBroken(engine=LABEL, model=name, detail=detail)
+        raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")
     if source.base is not None:
         model = with_adapter(model, source.folder)
     return model.to(device).eval(), tokenizer, stops

@@ -14,7 +14,7 @@ from app.engines.checkpoint import open_checkpoint
 from app.engines.local import LocalEngine
 from app.engines.local_reply import ReplyText
 from app.engines.plain_template import STOPS, plain_template
-from app.errors import ModelBroken, OutOfMemory, PromptTooLong
+from app.errors import CheckpointBroken, ModelBroken, OutOfMemory, PromptTooLong
 from app.settings import GUIDE_DIR
 from tests.fakes.tiny_model import make_tiny_adapter, make_tiny_gpt2, make_tiny_model
 from tests.local import ask, request
@@ -149,7 +149,7 @@ async def test_weights_that_do_not_fit_their_configuration_are_told_when_they_ar
     try:
         # What only loading can tell: as many layers and words, but other heads' feed-forward parts.
         config.write_text(before.replace('"n_inner": null', '"n_inner": 7'))
-        with pytest.raises(ModelBroken):
+        with pytest.raises(CheckpointBroken, match="Take another checkpoint"):
             await engine.load("gpt2", 256)
     finally:
         config.write_text(before)
