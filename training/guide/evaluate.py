@@ -20,7 +20,9 @@ from training.guide.corpus import Message, Question, held_out
 from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers
 
 TURNS: Final = 20
+# Parts of the names of the files that questions come from: typed in haste; by somebody who never saw the training's.
 PHONE: Final = "phone"
+BLIND: Final = "blind_"
 _GARBLED: Final = "(none of them)"
 _MOST_TOKENS: Final = 160
 _BATCH: Final = 32
@@ -118,9 +120,15 @@ def ask_in_conversations(answer: Answerer, questions: Sequence[Question], turns:
 
 def report(alone: Sequence[Verdict], together: Sequence[Verdict]) -> str:
     """The figures as a Markdown table, and the confusions that happened more than once."""
-    hastily = [verdict for verdict in alone if verdict.question.source == PHONE]
+    hastily = [verdict for verdict in alone if verdict.question.source.endswith(PHONE)]
+    blindly = [verdict for verdict in alone if verdict.question.source.startswith(BLIND)]
     rows: list[tuple[str, Sequence[Verdict], Callable[[Verdict], bool]]] = []
-    for manner, verdicts in (("", alone), (", of these typed on a phone", hastily), (f", in {TURNS} turns", together)):
+    for manner, verdicts in (
+        ("", alone),
+        (", of these typed on a phone", hastily),
+        (", of these written blind", blindly),
+        (f", in {TURNS} turns", together),
+    ):
         for words, foreign in ((f"right about the program{manner}", False), (f"honest about all else{manner}", True)):
             some = [verdict for verdict in verdicts if (verdict.question.key == FOREIGN) is foreign]
             rows.append((words, some, lambda verdict: verdict.right))
