@@ -291,7 +291,8 @@ async def test_a_seed_gives_the_same_reply_again_and_another_seed_another(engine
 
 
 async def test_penalties_are_taken(engine: OpenAICompatibleEngine) -> None:
-    plain = replace(request("make run make run make run", max_tokens=40), raw=True)
+    asked = request("Tell me anything.", max_tokens=40)
+    plain = with_options(asked, temperature=2.0, top_p=1.0, seed=1)
     one = text_of(await events_of(engine, plain))
     for penalty in ("presence_penalty", "frequency_penalty"):
         assert text_of(await events_of(engine, with_options(plain, **{penalty: 2.0}))) != one
@@ -304,7 +305,8 @@ async def test_json_is_by_the_schema(engine: OpenAICompatibleEngine) -> None:
         "required": ["city", "sunny"],
         "additionalProperties": False,
     }
-    asked = with_options(request("How is the weather?", max_tokens=100), json=JsonFormat(schema, "weather"))
+    # A model that knows no JSON fills it with as much space as the grammar lets it.
+    asked = with_options(request("How is the weather?", max_tokens=400), json=JsonFormat(schema, "weather"))
     events = await events_of(engine, asked)
     assert end_of(events).finish_reason == "stop"
     found = json.loads(text_of(events))
@@ -313,15 +315,16 @@ async def test_json_is_by_the_schema(engine: OpenAICompatibleEngine) -> None:
 
 
 async def test_any_json_object_begins_as_one(engine: OpenAICompatibleEngine) -> None:
-    asked = with_options(request("How is the weather?", max_tokens=20), json=JsonFormat())
+    asked = with_options(request("How is the weather?", max_tokens=100), json=JsonFormat())
     assert text_of(await events_of(engine, asked)).lstrip().startswith("{")
 
 
 async def test_raw_text_is_read_without_the_template(server: Program, engine: OpenAICompatibleEngine) -> None:
     await engine.models()
-    events = await events_of(engine, replace(request("How do I", max_tokens=8), raw=True))
+    prompt = "user\nhow do i start the chat\nassistant\nRun"
+    events = await events_of(engine, replace(request(prompt, max_tokens=8), raw=True))
     assert text_of(events)
-    assert end_of(events).usage.prompt_tokens == await engine.count_tokens("guide", "How do I")
+    assert end_of(events).usage.prompt_tokens == await engine.count_tokens("guide", prompt)
     assert end_of(events).usage.reply_tokens == 8
     assert any(isinstance(event, Reading) for event in events)
 
@@ -362,7 +365,7 @@ async def test_functions_are_asked_for_by_a_model_whose_template_knows_them(gguf
         engine = OpenAICompatibleEngine(program.url)
         assert [model.can_use_tools for model in await engine.models()] == [True]
         named = {"type": "function", "function": {"name": "get_weather"}}
-        asked = with_options(request("Is it hot in Paris?", "<tool_call>\n", max_tokens=100), tools=(WEATHER,))
+        asked = with_options(request("Is it hot in Paris?", "<tool_call>\n", max_tokens=400), tools=(WEATHER,))
         for choice in ("required", named):
             events = await events_of(engine, with_options(asked, tool_choice=choice))
             (calls,) = [event.calls for event in events if isinstance(event, ToolCalls)]

@@ -380,7 +380,8 @@ def test_the_command_says_what_it_wrote(
 
 def test_make_hands_over_what_it_was_given() -> None:
     def command(*variables: str) -> str:
-        made = subprocess.run(["make", "-n", "export-gguf", *variables], cwd=ROOT, capture_output=True, text=True)
+        wanted = ["make", "--no-print-directory", "-n", "export-gguf", *variables]
+        made = subprocess.run(wanted, cwd=ROOT, capture_output=True, text=True)
         return " ".join(made.stdout.splitlines()[-1].split())
 
     start = ".venv/bin/python -m training.export_gguf"

@@ -77,10 +77,10 @@ def test_of_a_short_conversation_only_the_beginnings_of_answers_count(tokenizer:
     for answer in told:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
         ids, labels = packer.conversation(messages)
-        beginning = tokenizer.decode([label for label in labels if label != IGNORED])
+        beginning = [label for label in labels if label != IGNORED]
         assert len(ids) == len(labels)
-        assert beginning != answer
-        assert [text for text in told if text.startswith(beginning)] == [answer]
+        assert tokenizer.decode(beginning) != answer
+        assert [text for text in told if tokenizer(text)["input_ids"][: len(beginning)] == beginning] == [answer]
 
 
 def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:
