@@ -115,10 +115,11 @@ def _load(folder: Path) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from training.data.tokenizers import CHATML, END, PLAIN
+    from training.devices import device_of
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = device_of("auto")
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     checkpoint = open_checkpoint(folder)
     try:
