@@ -32,6 +32,7 @@ class DataConfig:
         train: files or folders (JSONL, text, or feedback exported by the app).
         held_out: the same for evaluation; empty: `held_out_share` of `train`.
         block: tokens of a row.
+        teacher: the guide is taught by a classifier (`training/guide/teacher.py`), not by the questions themselves.
     """
 
     source: Literal["files", "guide"] = "files"
@@ -39,6 +40,7 @@ class DataConfig:
     held_out: tuple[str, ...] = ()
     held_out_share: float = _number(0.05, 0, 0.5)
     block: int = _number(512, 8)
+    teacher: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def measure(folder: Path, documents: Iterable[Document], window: int = 0) -> tup
 
 def is_guide(folder: Path, config: TrainingConfig | None) -> bool:
     """Whether a model is the built-in guide, or one trained as it is."""
-    from training.tokenizer import TEMPLATE
+    from training.guide.tokenizer import TEMPLATE
 
     if config is not None:
         return config.data.source == "guide"

@@ -8,7 +8,7 @@ import pytest
 from training.guide.corpus import Message, Writer
 from training.guide.knowledge import answers
 from training.guide.packing import IGNORED, Packer
-from training.tokenizer import END, VOCABULARY, train_tokenizer
+from training.guide.tokenizer import END, VOCABULARY, train_tokenizer
 
 CONVERSATION: list[Message] = [
     {"role": "system", "content": "Be Polite?"},
@@ -59,20 +59,20 @@ def test_the_template_levels_what_the_user_types_and_nothing_else(tokenizer: Any
 
 
 def test_packed_conversations_are_what_the_template_gives(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, iter(()), 1, short=0, split=0)
+    packer = Packer(tokenizer, 1, short=0, split=0)
     for conversation in [CONVERSATION, *islice(Writer(2).conversations(), 200)]:
         assert packer.conversation(conversation)[0] == render(tokenizer, conversation)
 
 
 def test_only_answers_and_their_ends_count_for_the_loss(tokenizer: Any) -> None:
-    ids, labels = Packer(tokenizer, iter(()), 1, short=0).conversation(CONVERSATION)
+    ids, labels = Packer(tokenizer, 1, short=0).conversation(CONVERSATION)
     counted = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
     assert counted == [label for label in labels if label != IGNORED]
     assert tokenizer.decode(counted) == f"Run `make run`!{END}Пожалуйста!{END}"
 
 
 def test_of_a_short_conversation_only_the_beginnings_of_answers_count(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, iter(()), 1, short=1, beyond=1)
+    packer = Packer(tokenizer, 1, short=1, beyond=1)
     told = [text for _, language, text in answers() if language == "en"]
     for answer in told:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
@@ -84,14 +84,14 @@ def test_of_a_short_conversation_only_the_beginnings_of_answers_count(tokenizer:
 
 
 def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, iter(()), 1, short=0, split=1)
+    packer = Packer(tokenizer, 1, short=0, split=1)
     assert tokenizer.decode(packer.conversation(CONVERSATION)[0]) == tokenizer.decode(render(tokenizer, CONVERSATION))
 
 
 def test_every_row_is_full_and_begins_with_a_conversation(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, Writer(3).conversations(), 1)
+    packer, conversations = Packer(tokenizer, 1), Writer(3).conversations()
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
     for _ in range(10):
-        ids, labels = packer.row(128)
+        ids, labels = packer.row(conversations, 128)
         assert len(ids) == len(labels) == 128
         assert ids[0] == start

@@ -12,14 +12,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Intent, Language, intents
+from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Intent, Language, answers, intents
 from training.guide.noise import Noise
+
+if TYPE_CHECKING:
+    from training.guide.teacher import Teacher
 
 EVALUATION: Final = Path(__file__).parent / "evaluation"
 
 Message = dict[str, str]
+
+_TOGETHER: Final = 32  # conversations that are written at once
 
 _SYSTEM: Final = (
     "Answer briefly.",
@@ -34,12 +39,14 @@ _SYSTEM: Final = (
 @dataclass(frozen=True, slots=True)
 class Mix:
     """What conversations are made of: how often a question is about something else, a system prompt comes first,
-    the language changes from one turn to the next; and the numbers of turns to choose from."""
+    the language changes from one turn to the next; the numbers of turns to choose from; and how often a question is
+    spliced of two, if a teacher is there to say what it asks for."""
 
     foreign: float = 0.35
     system: float = 0.1
     other_language: float = 0.15
     turns: tuple[int, ...] = (1, 1, 1, 2, 2, 3, 4, 6, 8)
+    spliced: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,55 +73,102 @@ def bag(text: str) -> tuple[str, ...]:
     return tuple(sorted(re.sub(r"[^\w\s`:/.=-]", " ", text.lower()).split()))
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A question, and what it was written to ask for."""
+
+    key: str
+    language: Language
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A conversation without its answers."""
+
+    system: str
+    turns: list[_Turn]
+
+
 class Writer:
     """Writes conversations.
 
     Args:
         seed: two writers of one seed write the same.
         mix: what the conversations are made of.
+        teacher: says what is answered, also to questions that are spliced of two; without one each question has the
+            answer that it was written to ask for, and none is spliced.
     """
 
-    def __init__(self, seed: int, mix: Mix | None = None) -> None:
+    def __init__(self, seed: int, mix: Mix | None = None, teacher: Teacher | None = None) -> None:
         self._chance = random.Random(seed)
         self._mix = mix or Mix()
+        self._teacher = teacher
         self._intents = intents()
         self._foreign = Foreign()
+        self._answers = {(key, language): text for key, language, text in answers()}
         self._noise = Noise(self._chance)
         self._held_out = {bag(question.text) for question in held_out()}
 
     def reseed(self, seed: int | str) -> None:
-        """From here on write what this seed gives."""
+        """From here on write what this seed gives; begin with `conversations` anew."""
         self._chance.seed(seed)
 
     def conversations(self) -> Iterator[list[Message]]:
-        """One after the other, without end."""
+        """One after the other, without end: of one to eight turns, mostly in one language."""
         while True:
-            yield self.conversation()
+            # The teacher is much faster with many questions at once.
+            yield from self._answered([self._draft() for _ in range(_TOGETHER)])
 
-    def conversation(self) -> list[Message]:
-        """A conversation of one to eight turns, mostly in one language."""
-        chance, messages = self._chance, []
-        if chance.random() < self._mix.system:
-            messages.append({"role": "system", "content": chance.choice(_SYSTEM)})
+    def _draft(self) -> _Draft:
+        chance = self._chance
+        system = chance.choice(_SYSTEM) if chance.random() < self._mix.system else ""
         language: Language = chance.choice(LANGUAGES)
+        turns = []
         for _ in range(chance.choice(self._mix.turns)):
             if chance.random() < self._mix.other_language:
                 language = chance.choice(LANGUAGES)
-            question, answer = self.turn(language)
-            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        return messages
+            turns.append(self._turn(language))
+        return _Draft(system, turns)
 
-    def turn(self, language: Language) -> tuple[str, str]:
-        """A question and its answer."""
+    def _turn(self, language: Language) -> _Turn:
         while True:
-            if self._chance.random() < self._mix.foreign:
-                text, answer = self._foreign.question(language, self._chance), self._foreign.answers[language]
-            else:
-                intent: Intent = self._chance.choice(self._intents)
-                text, answer = intent.ways[language].question(self._chance), intent.answers[language]
+            key, text = self._question(language)
+            if self._teacher and self._chance.random() < self._mix.spliced:
+                text = self._spliced(text, self._question(language)[1])
             asked = self._noise(text, language)
             if bag(text) not in self._held_out and bag(asked) not in self._held_out:
-                return self._noise.dress(asked), answer
+                return _Turn(key, language, self._noise.dress(asked))
+
+    def _question(self, language: Language) -> tuple[str, str]:
+        """The key of an answer, and a question that asks for it."""
+        if self._chance.random() < self._mix.foreign:
+            return FOREIGN, self._foreign.question(language, self._chance)
+        intent: Intent = self._chance.choice(self._intents)
+        return intent.key, intent.ways[language].question(self._chance)
+
+    def _spliced(self, one: str, other: str) -> str:
+        """The first words of one question and the last of another."""
+        first, last = one.split(), other.split()
+        words = first[: self._chance.randint(0, len(first))] + last[self._chance.randint(0, len(last)) :]
+        return " ".join(words) or one
+
+    def _answered(self, drafts: list[_Draft]) -> Iterator[list[Message]]:
+        turns = [turn for draft in drafts for turn in draft.turns]
+        keys = [turn.key for turn in turns]
+        if self._teacher:
+            for language in LANGUAGES:
+                places = [place for place, turn in enumerate(turns) if turn.language == language]
+                taught = self._teacher.keys([turns[place].text for place in places], language, self._chance)
+                for place, key in zip(places, taught, strict=True):
+                    keys[place] = key
+        found = iter(keys)
+        for draft in drafts:
+            messages = [{"role": "system", "content": draft.system}] if draft.system else []
+            for turn in draft.turns:
+                messages.append({"role": "user", "content": turn.text})
+                messages.append({"role": "assistant", "content": self._answers[next(found), turn.language]})
+            yield messages
 
 
 def answers_of(key: str, language: Language) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from training.data.blocks import IGNORED
 from training.guide.corpus import Message
 from training.guide.knowledge import answers
-from training.tokenizer import END, START
+from training.guide.tokenizer import END, START, levelled
 
 Row = tuple[list[int], list[int]]
 
@@ -26,7 +26,6 @@ class Packer:
 
     Args:
         tokenizer: the guide's.
-        conversations: what to pack, without end.
         seed: of the cuts.
         short: share of conversations with cut answers.
         beyond: tokens that stay of a cut answer after those which tell it from the other answers.
@@ -36,7 +35,6 @@ class Packer:
     def __init__(
         self,
         tokenizer: Any,
-        conversations: Iterator[list[Message]],
         seed: int,
         *,
         short: float = 0.85,
@@ -44,7 +42,6 @@ class Packer:
         split: float = 0.2,
     ) -> None:
         self._tokenizer = tokenizer
-        self._conversations = conversations
         self._chance = random.Random(seed)
         self._short, self._beyond, self._split = short, beyond, split
         self._end = tokenizer.convert_tokens_to_ids(END)
@@ -57,12 +54,17 @@ class Packer:
         """From here on cut as this seed gives."""
         self._chance.seed(seed)
 
-    def row(self, length: int) -> Row:
-        """The next `length` ids, and as many labels. A row begins with a conversation, as prompts do."""
+    def row(self, conversations: Iterator[list[Message]], length: int) -> Row:
+        """The next `length` ids, and as many labels. A row begins with a conversation, as prompts do.
+
+        Args:
+            conversations: what to pack, without end.
+            length: of the row.
+        """
         ids: list[int] = []
         labels: list[int] = []
         while len(ids) < length:
-            more_ids, more_labels = self.conversation(next(self._conversations))
+            more_ids, more_labels = self.conversation(next(conversations))
             ids += more_ids
             labels += more_labels
         return ids[:length], labels[:length]
@@ -93,7 +95,7 @@ class Packer:
         return next((size for size in sizes if self._beginnings[tuple(answer[:size])] <= 1), len(answer))
 
     def _question(self, text: str) -> list[int]:
-        text = text.lower().replace("?", "").replace("!", "")
+        text = levelled(text)
         if self._split == 0:
             return self._encode(text)
         found: list[int] = []

@@ -12,11 +12,14 @@ from training.batches import Feed
 from training.config import TrainingConfig
 from training.guide.corpus import Writer
 from training.guide.packing import Packer
-from training.tokenizer import train_tokenizer
+from training.guide.teacher import teacher
+from training.guide.tokenizer import levelled, train_tokenizer
 
 _CONVERSATIONS: Final = 20_000  # that the tokenizer is trained on
 _LONG_EVERY: Final = 16  # every 16th batch is of rows four times as long, so that long conversations are known too
 _LONG: Final = 4
+_SPREAD: Final = 0.1  # standard deviation of the first embeddings
+_CHANCE: Final = 0.5  # what is by chance in them, as a part of what the teacher knows
 _HELD_OUT: Final = 8  # batches; their conversations are written like the others, by another chance
 
 
@@ -31,8 +34,8 @@ class GuideBatches:
     """
 
     def __init__(self, tokenizer: Any, config: TrainingConfig, seed: int, count: int) -> None:
-        self._writer = Writer(seed)
-        self._packer = Packer(tokenizer, self._writer.conversations(), seed)
+        self._writer = Writer(seed, teacher=teacher() if config.data.teacher else None)
+        self._packer = Packer(tokenizer, seed)
         self._block, self._tokens = config.data.block, config.training.batch_tokens
         self._seed, self._count = seed, count
 
@@ -47,7 +50,8 @@ class GuideBatches:
         self._writer.reseed(f"{self._seed} {number}")
         self._packer.reseed(f"{self._seed} {number}")
         length = self._block * (_LONG if number % _LONG_EVERY == _LONG_EVERY - 1 else 1)
-        rows = [self._packer.row(length) for _ in range(max(self._tokens // length, 1))]
+        conversations = self._writer.conversations()
+        rows = [self._packer.row(conversations, length) for _ in range(max(self._tokens // length, 1))]
         return {name: torch.tensor([row[part] for row in rows]) for part, name in enumerate(("input_ids", "labels"))}
 
 
@@ -84,14 +88,33 @@ def guide_model(config: TrainingConfig, tokenizer: Any) -> Any:
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
+    if config.data.teacher:
+        model.get_input_embeddings().weight.data = _first_embeddings(tokenizer, vocabulary, sizes.hidden)
     model.get_input_embeddings().register_forward_hook(
         lambda module, _, embedded: functional.dropout(embedded, sizes.dropout, module.training)
     )
     return model
 
 
+def _first_embeddings(tokenizer: Any, vocabulary: int, hidden: int) -> Any:
+    """Embeddings to begin with: what the teacher takes each token for, turned by chance, and a little chance.
+
+    So tokens that ask for the same are near each other from the first step on; from chance alone it took three times
+    as many steps to understand as much, and rare tokens were never understood.
+    """
+    import torch
+
+    tokens = [tokenizer.decode([number]).strip() for number in range(len(tokenizer))]
+    views = torch.zeros(vocabulary, hidden)
+    known = torch.tensor(teacher().views(tokens), dtype=torch.float32)
+    known -= known.mean(dim=0)
+    views[: len(tokens)] = known @ torch.nn.init.orthogonal_(torch.empty(known.shape[1], hidden))
+    chance = torch.randn(vocabulary, hidden)
+    return _SPREAD * (views / views.std() + _CHANCE * chance) / (1 + _CHANCE**2) ** 0.5
+
+
 def _texts(seed: int, conversations: int) -> Iterator[str]:
     """What the tokenizer is trained on, users' texts as the template shows them."""
     for conversation in islice(Writer(seed).conversations(), conversations):
         for message in conversation:
-            yield message["content"].lower() if message["role"] == "user" else message["content"]
+            yield levelled(message["content"]) if message["role"] == "user" else message["content"]

@@ -12,19 +12,20 @@ from training.guide.knowledge.phrases import Phrases
 FOREIGN: Final = "foreign"
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
-# Where the questions come from: templates filled with things or with ordinary words, questions of no pattern, phrases.
-_SOURCES: Final = ("things", "words", *("free",) * 5, "phrases", "phrases")
+# Where the questions come from: templates filled with things or with ordinary words, written ones, phrases.
+_SOURCES: Final = ("things", "words", *("written",) * 5, "phrases", "phrases")
 
 
 class Foreign:
-    """Questions about anything but the program. `answers`: what the guide says to all of them, by language."""
+    """Questions about anything but the program. `answers`: what the guide says to all of them, `written`:
+    those that were written one by one, both by language."""
 
     def __init__(self) -> None:
         self._things = read("foreign/questions.yaml")
         self._words = read("foreign/words.yaml")
         templates = read("foreign/templates.yaml")
         self.answers: dict[Language, str] = self._things["answer"]
-        self._free = {language: questions(f"foreign/{language}") for language in LANGUAGES}
+        self.written: dict[Language, list[str]] = {language: questions(f"foreign/{language}") for language in LANGUAGES}
         self._phrases = {
             language: Phrases(read(f"phrases/{language}.yaml")[FOREIGN], language) for language in LANGUAGES
         }
@@ -36,8 +37,8 @@ class Foreign:
     def question(self, language: Language, chance: random.Random) -> str:
         """One question, by chance."""
         source = chance.choice(_SOURCES)
-        if source == "free":
-            return str(chance.choice(self._free[language]))
+        if source == "written":
+            return str(chance.choice(self.written[language]))
         if source == "phrases":
             return self._phrases[language].question(chance)
         template = chance.choice(chance.choice(self._templates[source][language]))

@@ -8,9 +8,9 @@ from typing import Any, Final
 from training.data import tokenizers
 from training.data.tokenizers import END, START
 
-__all__ = ["END", "START", "TEMPLATE", "VOCABULARY", "train_tokenizer"]
+__all__ = ["END", "START", "TEMPLATE", "VOCABULARY", "levelled", "train_tokenizer"]
 
-VOCABULARY: Final = 4096
+VOCABULARY: Final = 16_384
 
 # ChatML. A visitor's capitals, question and exclamation marks tell so small a model nothing and are left out.
 # Rendering a longer conversation extends the shorter one, which keeps the key-value cache valid.
@@ -24,6 +24,11 @@ TEMPLATE: Final = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
+
+
+def levelled(text: str) -> str:
+    """A visitor's text as the template shows it to the model."""
+    return text.lower().replace("?", "").replace("!", "")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Any:

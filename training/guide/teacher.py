@@ -1,0 +1,95 @@
+"""A linear classifier of questions, which says what the guide is taught to answer: knowledge distillation.
+
+From fifty thousand short questions a transformer that begins from nothing learns how their writers write; a linear
+classifier of the n-grams of words and letters understands more of what others ask, and cannot write a word. So it
+labels what the guide learns from, also questions that are no longer quite what somebody wrote: half of one and half of
+another, with words lost and letters swapped. The guide follows it there, which is where visitors ask.
+
+Source: Hinton et al., arXiv:1503.02531. A label is drawn from the teacher's probabilities; on average that is the same
+loss as to follow all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, Final
+
+from training.guide.corpus import bag, held_out
+from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Language, intents
+from training.guide.tokenizer import levelled
+
+# How sure the teacher is: margins of the classifier times this are its logits. Chosen for the least loss on questions
+# that it had not seen.
+_SHARPNESS: Final = 8.0
+_FOREIGN_DRAWN: Final = 3000  # from templates and phrases, which have no end, beside all that were written one by one
+_SEED: Final = 5
+
+
+class Teacher:
+    """Knows which answer a question asks for.
+
+    Args:
+        questions: what it learns from: for each language, texts and the keys of their answers.
+    """
+
+    def __init__(self, questions: dict[Language, list[tuple[str, str]]]) -> None:
+        self._classifiers = {language: _fitted(questions[language]) for language in questions}
+
+    def keys(self, texts: Sequence[str], language: Language, chance: random.Random) -> list[str]:
+        """The key of an answer to each text, drawn from the teacher's probabilities."""
+        import numpy
+
+        if not texts:
+            return []
+        features, classifier = self._classifiers[language]
+        logits = _SHARPNESS * classifier.decision_function(features.transform([levelled(text) for text in texts]))
+        shares = numpy.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
+        drawn = [chance.random() for _ in texts]
+        places = (shares < shares[:, -1:] * numpy.array(drawn)[:, None]).sum(axis=1)
+        return [str(key) for key in classifier.classes_[places]]
+
+    def views(self, words: Sequence[str]) -> Any:
+        """What it takes each word by itself for, in every language: an array of a row of length 1 for each word, or of
+        zeros where it says nothing, and a column for each answer in each language."""
+        import numpy
+
+        found = []
+        for features, classifier in self._classifiers.values():
+            margins = classifier.decision_function(features.transform([levelled(word) for word in ["", *words]]))
+            found.append(margins[1:] - margins[0])
+        rows = numpy.concatenate(found, axis=1)
+        lengths = numpy.linalg.norm(rows, axis=1, keepdims=True)
+        return numpy.divide(rows, lengths, out=numpy.zeros_like(rows), where=lengths > 0)
+
+
+@cache
+def teacher() -> Teacher:
+    """The teacher of all that the guide knows; it takes half a minute."""
+    apart = {bag(question.text) for question in held_out()}
+    return Teacher({language: _known(language, apart) for language in LANGUAGES})
+
+
+def _known(language: Language, apart: Collection[tuple[str, ...]]) -> list[tuple[str, str]]:
+    """All questions with their keys, but those that are kept for evaluation."""
+    chance, foreign = random.Random(_SEED), Foreign()
+    found = [(text, intent.key) for intent in intents() for text in intent.ways[language]]
+    found += [(text, FOREIGN) for text in foreign.written[language]]
+    found += [(foreign.question(language, chance), FOREIGN) for _ in range(_FOREIGN_DRAWN)]
+    return [(text, key) for text, key in found if bag(text) not in apart]
+
+
+def _fitted(questions: list[tuple[str, str]]) -> tuple[Any, Any]:
+    """The features of a text, and the classifier of them."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+    from sklearn.svm import LinearSVC
+
+    texts, keys = [levelled(text) for text, _ in questions], [key for _, key in questions]
+    features = make_union(
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+    )
+    classifier = LinearSVC(C=0.3, random_state=_SEED).fit(features.fit_transform(texts), keys)
+    return features, classifier
