@@ -70,7 +70,7 @@ install-local: ## Install the packages that run models by transformers
 
 train: ## Train as CONFIG says (training/configs); a killed training goes on. RESUME=no starts anew, DRY_RUN=1 only estimates
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
-	@.venv/bin/python -m training.$(if $(DRY_RUN),dry_run,train) "$(CONFIG)" --data "$(DATA)" $(if $(DRY_RUN),,--resume "$(RESUME)")
+	@.venv/bin/python -m training.$(if $(DRY_RUN),dry_run,train) "$(CONFIG)" --data "$(DATA)" $(if $(DRY_RUN),,--resume "$(RESUME)" $(if $(RUNS),--runs "$(RUNS)"))
 
 train-baseline: CONFIG := training/configs/baseline.yaml
 train-baseline: train ## Train a small model from scratch on the texts in DATA

@@ -21,6 +21,7 @@ import httpx
 from app.settings import ROOT, Settings, variable_names
 
 _PATIENCE: Final = 60.0
+_SERVER: Final = (sys.executable, "-m", "app")
 _CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS: Final = [
     "--no-sandbox",
@@ -152,14 +153,10 @@ def quick_pings(folder: Path, interval: float, timeout: float = 20.0) -> dict[st
     return hurried(folder, "engineio.base_server", line)
 
 
-def _start(
-    command: list[str], url: str, path: str, folder: Path, environment: Mapping[str, str], user: Sequence[str] = ()
-) -> Program:
-    log = folder / f"{command[1]}-{time.monotonic_ns()}.log"
+def _start(command: Sequence[str], url: str, path: str, folder: Path, environment: Mapping[str, str]) -> Program:
+    log = folder / f"{Path(command[0]).name}-{time.monotonic_ns()}.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*user, sys.executable, *command], cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=out, stderr=subprocess.STDOUT)
     program = Program(url, process, log, dict(environment))
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
@@ -176,7 +173,7 @@ def _start(
 def fake_ollama(folder: Path, *arguments: str, port: int | None = None) -> Iterator[Program]:
     """A fake Ollama; see tests.fakes.ollama for its arguments."""
     port = port or free_port()
-    command = ["-m", "tests.fakes.ollama", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "tests.fakes.ollama", "--port", str(port), *arguments]
     program = _start(command, f"http://127.0.0.1:{port}", "/", folder, clean_environment())
     try:
         yield program
@@ -185,19 +182,19 @@ def fake_ollama(folder: Path, *arguments: str, port: int | None = None) -> Itera
 
 
 @contextmanager
-def server(folder: Path, *, user: Sequence[str] = (), **variables: str) -> Iterator[Program]:
+def server(folder: Path, *, command: Sequence[str] = _SERVER, **variables: str) -> Iterator[Program]:
     """Our server, with the given settings; its data is in `folder`/data.
 
     Args:
         folder: for its data and its log.
-        user: what starts a command as the user that it is to run as; by default the one of the tests.
+        command: what starts it; it runs in `folder`.
         variables: settings; PORT is a free one by default.
     """
     port = int(variables.get("PORT") or free_port())
     environment = clean_environment(
         **{"PORT": str(port), "HOST": "127.0.0.1", "DATA_DIR": str(folder / "data"), "QWEN_MODEL": ""} | variables
     )
-    program = _start(["-m", "app"], f"http://127.0.0.1:{port}", "/favicon", folder, environment, user)
+    program = _start(command, f"http://127.0.0.1:{port}", "/favicon", folder, environment)
     try:
         yield program
     finally:
