@@ -37,8 +37,8 @@ class Packer:
         tokenizer: Any,
         seed: int,
         *,
-        short: float = 0.85,
-        beyond: int = 2,
+        short: float = 0.93,
+        beyond: int = 1,
         split: float = 0.2,
     ) -> None:
         self._tokenizer = tokenizer
