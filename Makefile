@@ -59,7 +59,7 @@ doctor: ## Is this server all right?
 serve-trained: ## Chat with the model in the folder CHECKPOINT
 	@test -n "$(CHECKPOINT)" || { echo "usage: make serve-trained CHECKPOINT=runs/NAME" >&2; exit 2; }
 	@scripts/install requirements.txt requirements-local.txt
-	@CHECKPOINT="$(CHECKPOINT)" .venv/bin/python -m app
+	@CHECKPOINT="$(CHECKPOINT)" exec .venv/bin/python -m app
 
 speed: ## How fast is this server? Two minutes at most
 	@scripts/install requirements.txt
@@ -68,7 +68,7 @@ speed: ## How fast is this server? Two minutes at most
 install-local: ## Install the packages that run models by transformers
 	@scripts/install requirements.txt requirements-local.txt
 
-train: ## Train as CONFIG says (training/configs); a killed training goes on. RESUME=no starts anew, DRY_RUN=1 only estimates
+train: ## Train as CONFIG says (training/configs); a killed training goes on. RESUME=no starts anew, RUNS=folder keeps runs there, DRY_RUN=1 only estimates
 	@scripts/install requirements.txt requirements-local.txt requirements-train.txt
 	@.venv/bin/python -m training.$(if $(DRY_RUN),dry_run,train) "$(CONFIG)" --data "$(DATA)" $(if $(DRY_RUN),,--resume "$(RESUME)" $(if $(RUNS),--runs "$(RUNS)"))
 
@@ -77,7 +77,7 @@ train-baseline: train ## Train a small model from scratch on the texts in DATA
 
 train-guide: CONFIG := training/configs/$(if $(SHORT),guide-short,guide).yaml
 train-guide: train ## Train the guide, put it into models/guide and measure it; SHORT=1: only see that training works
-	@$(if $(SHORT),,.venv/bin/python -m training.guide.install)
+	@$(if $(SHORT),,.venv/bin/python -m training.guide.install $(if $(RUNS),--runs "$(RUNS)"))
 	@$(if $(SHORT),,.venv/bin/python -m training.guide.evaluate --write)
 
 eval: ## Measure the model in CHECKPOINT on what its run held out, or on the texts in DATA

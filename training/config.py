@@ -262,6 +262,8 @@ def _check(config: TrainingConfig) -> None:
         raise ConfigError(f"name should be able to name a folder, not {config.name!r}")
     if data.source == "files" and not data.train:
         raise ConfigError("data.train names no file or folder to train on (or give one by DATA=folder)")
+    if data.source == "files" and data.teacher:
+        raise ConfigError("data.teacher has a meaning for the guide alone, whose questions it knows")
     if data.source == "guide" and data.train:
         raise ConfigError("data.train has no meaning for the guide: its conversations are written from its knowledge")
     if data.source == "guide" and (model.base or config.lora or model.architecture != "qwen3"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
+from app.engines.checkpoint_files import CheckpointError, check_weights
 from training.config import ModelConfig, TrainingConfig
 from training.data.errors import DataError
 from training.data.tokenizers import is_folder, load_tokenizer
@@ -164,21 +164,13 @@ def _checked(name: str) -> str | Path:
     if not folder.is_dir():
         raise ModelError(f"the base model {name} is not there; see `model.base` in the config")
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as problem:
-        raise ModelError(f"{folder}/config.json cannot be read, so this is no model's folder: {problem}") from None
+        kind = check_weights(folder)
+    except CheckpointError as problem:
+        raise ModelError(f"the base model {name} cannot be used: {problem}") from None
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"the base model {name} is a {kind!r}, which is no causal language model; take another")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-        if missing:
-            raise ModelError(f"the base model {name} is cut: {len(missing)} of its files are missing, {missing[0]} too")
-    elif not any(folder.glob("*.safetensors")):
-        raise ModelError(f"the base model {name} has no weights (*.safetensors); copy or fetch it anew")
     return folder
 
 

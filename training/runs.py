@@ -20,7 +20,7 @@ from training.config import TrainingConfig, as_dict
 
 RUNS: Final = Path("runs")
 _CONFIG, _VERSIONS, _DATA, _FINISHED = "config.yaml", "versions.json", "data.txt", "finished.json"
-_PACKAGES: Final = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "peft", "numpy")
+_PACKAGES: Final = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "peft", "numpy", "scikit-learn")
 _PREFIX: Final = "checkpoint-"
 
 

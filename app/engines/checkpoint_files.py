@@ -42,10 +42,23 @@ def check_model(folder: Path) -> None:
     Raises:
         CheckpointError: a file is missing, cut off, or does not belong to the others.
     """
-    config = _config(folder / CONFIG)
+    check_weights(folder)
     check_tokenizer(folder)
+
+
+def check_weights(folder: Path) -> str:
+    """Check a model's config.json and its weights, without its tokenizer.
+
+    Returns:
+        Its `model_type`.
+
+    Raises:
+        CheckpointError: a file is missing, cut off, or does not belong to the others.
+    """
+    config = _config(folder / CONFIG)
     _check_architecture(folder, config)
     _check_shapes(folder, config, _shapes(folder, WEIGHTS))
+    return str(config["model_type"])
 
 
 def check_adapter(folder: Path) -> None:

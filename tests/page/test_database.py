@@ -216,10 +216,13 @@ def test_a_file_that_is_read_only_is_told_and_used_as_soon_as_it_is_not(nobody: 
     folder, user = nobody
     file = folder / "data" / "chat.db"
     with fake_ollama(folder, "--speedup", "100") as ollama:
-        with server(folder, user=user, OLLAMA_HOST=ollama.url):
+        with server(folder, command=[*user, sys.executable, "-m", "app"], OLLAMA_HOST=ollama.url):
             pass
         file.chmod(0o444)
-        with server(folder, user=user, OLLAMA_HOST=ollama.url) as site, Visitor(site.url) as ann:
+        with (
+            server(folder, command=[*user, sys.executable, "-m", "app"], OLLAMA_HOST=ollama.url) as site,
+            Visitor(site.url) as ann,
+        ):
             tab = Tab(ann)
             tab.ask("!echo one")
             assert NOT_KEPT in tab.listen(0.1)

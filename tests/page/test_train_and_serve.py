@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import openai
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-STEPS = 60
+STEPS = 120
 Visit = Callable[..., Chat]
 
 
@@ -49,12 +50,13 @@ def killed_at(step: int, command: list[str], runs: Path) -> None:
                 assert process.poll() is None
                 time.sleep(0.02)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a baseline, smaller than the real one, that was killed half-way and went on."""
+    """The run folder of a baseline, smaller than the real one, that was killed on its way and went on."""
     folder = tmp_path_factory.mktemp("training")
     texts, runs, config = folder / "texts", folder / "runs", folder / "baseline.yaml"
     texts.mkdir()
@@ -69,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(yaml.safe_dump(known), encoding="utf-8")
     command = make("train-baseline", CONFIG=config, DATA=texts, RUNS=runs)
 
-    killed_at(STEPS // 2, command, runs)
+    killed_at(STEPS // 3, command, runs)
     resumed = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
 
     assert resumed.returncode == 0, resumed.stderr

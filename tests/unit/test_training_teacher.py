@@ -3,13 +3,20 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
+from zlib import crc32
 
 import pytest
+import torch
 
-from training.guide.corpus import Mix, Writer
-from training.guide.knowledge import FOREIGN, Language, answers
+from training.guide import source
+from training.guide.corpus import Mix, Writer, bag, held_out, spliced
+from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers, intents
 from training.guide.teacher import Teacher
+from training.guide.teacher import teacher as guides
+
+from .training_runs import TINY_GUIDE, tiny_model
 
 PORT = ["which port does it use", "change the port", "another port please", "the port is taken", "port number"]
 PRICE = ["what does it cost", "is it free", "how much money", "the price please", "do i pay for it"]
@@ -29,7 +36,7 @@ def test_what_it_never_read_it_knows_by_its_words_and_their_parts(small: Teacher
 
 def test_where_it_is_not_sure_it_says_now_the_one_and_now_the_other(small: Teacher) -> None:
     said = Counter(small.keys(["what now"] * 100, "en", random.Random(1)))
-    assert said.keys() == {"port", "price"}
+    assert {key for key, _ in said.most_common(2)} == {"port", "price"}
 
 
 def test_it_says_the_same_for_the_same_chance_and_nothing_for_nothing(small: Teacher) -> None:
@@ -38,28 +45,104 @@ def test_it_says_the_same_for_the_same_chance_and_nothing_for_nothing(small: Tea
     assert small.keys([], "en", random.Random(1)) == []
 
 
-class Says(Teacher):
-    """Says of every question in a language the same, and keeps what it was asked."""
+KEYS = [intent.key for intent in intents()]
 
-    def __init__(self, key: str) -> None:
-        self.key, self.asked = key, list[str]()
+
+class Says(Teacher):
+    """Says of each question something that its letters alone decide, and keeps the language in which it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Language] = {}
 
     def keys(self, texts: Sequence[str], language: Language, chance: random.Random) -> list[str]:
-        self.asked += texts
-        return [self.key for _ in texts]
+        self.asked |= dict.fromkeys(texts, language)
+        return [self.of(text) for text in texts]
+
+    def of(self, text: str) -> str:
+        return KEYS[crc32(text.encode()) % len(KEYS)]
 
 
-def test_under_a_teacher_every_question_has_the_answer_that_it_says() -> None:
-    known = {text for key, _, text in answers() if key == FOREIGN}
-    conversations = list(islice(Writer(1, teacher=Says(FOREIGN)).conversations(), 40))
-    told = {message["content"] for talk in conversations for message in talk if message["role"] == "assistant"}
-    assert told == known
+def test_under_a_teacher_each_question_has_the_answer_that_it_says_in_the_questions_language() -> None:
+    known = {(key, language): text for key, language, text in answers()}
+    says = Says()
+    for talk in islice(Writer(1, teacher=says).conversations(), 64):
+        turns = [message for message in talk if message["role"] != "system"]
+        for question, answer in zip(turns[::2], turns[1::2], strict=True):
+            text = question["content"]
+            assert answer["content"] == known[says.of(text), says.asked[text]]
 
 
-def test_questions_are_spliced_of_two_only_where_a_teacher_says_what_they_ask_for() -> None:
-    def asked(spliced: float, teacher: Teacher | None) -> set[str]:
-        talks = islice(Writer(1, Mix(spliced=spliced), teacher).conversations(), 64)
+def test_a_spliced_question_is_the_beginning_of_one_and_the_end_of_another() -> None:
+    chance, one, other = random.Random(1), "how do i start it", "what does this cost me"
+    found = {spliced(one, other, chance) for _ in range(200)}
+    for text in found:
+        words = text.split()
+        cuts = range(len(words) + 1)
+        assert words
+        assert any(one.startswith(" ".join(words[:cut])) and other.endswith(" ".join(words[cut:])) for cut in cuts)
+    assert "how do i cost me" in found
+    assert spliced(one, "", random.Random(2))
+
+
+def test_questions_are_spliced_only_where_a_teacher_says_what_they_ask_for() -> None:
+    def asked(share: float, teacher: Teacher | None) -> set[str]:
+        talks = islice(Writer(1, Mix(spliced=share), teacher).conversations(), 64)
         return {message["content"] for talk in talks for message in talk if message["role"] == "user"}
 
     assert asked(1.0, None) == asked(0.0, None)
-    assert not asked(1.0, Says("run")) & asked(0.0, Says("run"))
+    assert not asked(1.0, Says()) & asked(0.0, Says())
+
+
+def test_no_question_for_evaluation_is_written_where_questions_are_spliced() -> None:
+    kept_apart = {bag(question.text) for question in held_out()}
+    says = Says()
+    list(islice(Writer(4, Mix(spliced=1.0), says).conversations(), 1000))
+    assert len(says.asked) > 2000
+    assert not {bag(text) for text in says.asked} & kept_apart
+
+
+def test_the_teacher_of_the_guide_never_read_a_question_for_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[Language, list[tuple[str, str]]] = {}
+
+    def keep(self: Teacher, questions: dict[Language, list[tuple[str, str]]]) -> None:
+        read.update(questions)
+
+    monkeypatch.setattr(Teacher, "__init__", keep)
+    guides.__wrapped__()
+    assert set(read) == set(LANGUAGES)
+    for language in LANGUAGES:
+        assert {key for _, key in read[language]} == {*KEYS, FOREIGN}
+        assert not {bag(text) for text, _ in read[language]} & {bag(question.text) for question in held_out()}
+
+
+def test_two_teachers_of_the_same_questions_say_the_same(small: Teacher) -> None:
+    questions: dict[Language, list[tuple[str, str]]] = {
+        "en": [*((text, "port") for text in PORT), *((text, "price") for text in PRICE), ("hi", "hello")],
+        "ru": [("какой порт", "port"), ("сколько стоит", "price"), ("привет", "hello")],
+    }
+    one, other = Teacher(questions), Teacher(questions)
+    words = ["port", "cost", "порт", "hi"]
+    assert one.views(words).tolist() == other.views(words).tolist()
+
+
+def test_it_takes_a_word_for_what_its_parts_are_in_and_says_nothing_of_no_word(small: Teacher) -> None:
+    nothing, port, ports, cost = small.views(["", "port", "ports", "cost"])
+    assert not nothing.any()
+    assert port @ port == pytest.approx(1)
+    assert port @ ports > 0.9 > port @ cost
+
+
+def test_embeddings_begin_with_it_and_batches_are_the_same_for_the_same_number(
+    small: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = replace(TINY_GUIDE, data=replace(TINY_GUIDE.data, teacher=True))
+    tokenizer = tiny_model()[1]
+    monkeypatch.setattr(source, "teacher", Says)
+    monkeypatch.setattr(Says, "views", small.views, raising=False)
+    weight = source.guide_model(taught, tokenizer).get_input_embeddings().weight
+    assert weight.std().item() == pytest.approx(0.1, rel=0.1)
+    feed, again = (source.guide_feed(taught, tokenizer) for _ in range(2))
+    third = feed.train[3]["input_ids"]
+    assert torch.equal(again.train[3]["input_ids"], third)
+    assert not torch.equal(feed.train[4]["input_ids"], third)
+    assert torch.equal(feed.train[3]["input_ids"], third)

@@ -94,7 +94,7 @@ class Writer:
     """Writes conversations.
 
     Args:
-        seed: two writers of one seed write the same.
+        seed: two writers of one seed write the same, under one teacher.
         mix: what the conversations are made of.
         teacher: says what is answered, also to questions that are spliced of two; without one each question has the
             answer that it was written to ask for, and none is spliced.
@@ -111,7 +111,7 @@ class Writer:
         self._held_out = {bag(question.text) for question in held_out()}
 
     def reseed(self, seed: int | str) -> None:
-        """From here on write what this seed gives; begin with `conversations` anew."""
+        """From here on write what this seed gives. Take `conversations` anew: some of the old seed are written ahead."""
         self._chance.seed(seed)
 
     def conversations(self) -> Iterator[list[Message]]:
@@ -135,23 +135,23 @@ class Writer:
         while True:
             key, text = self._question(language)
             if self._teacher and self._chance.random() < self._mix.spliced:
-                text = self._spliced(text, self._question(language)[1])
+                text = spliced(text, self._question(language)[1], self._chance)
             asked = self._noise(text, language)
             if bag(text) not in self._held_out and bag(asked) not in self._held_out:
                 return _Turn(key, language, self._noise.dress(asked))
 
     def _question(self, language: Language) -> tuple[str, str]:
-        """The key of an answer, and a question that asks for it."""
+        """The key of an answer, and a question that asks for it, none of those for evaluation."""
+        while True:
+            key, text = self._drawn(language)
+            if bag(text) not in self._held_out:
+                return key, text
+
+    def _drawn(self, language: Language) -> tuple[str, str]:
         if self._chance.random() < self._mix.foreign:
             return FOREIGN, self._foreign.question(language, self._chance)
         intent: Intent = self._chance.choice(self._intents)
         return intent.key, intent.ways[language].question(self._chance)
-
-    def _spliced(self, one: str, other: str) -> str:
-        """The first words of one question and the last of another."""
-        first, last = one.split(), other.split()
-        words = first[: self._chance.randint(0, len(first))] + last[self._chance.randint(0, len(last)) :]
-        return " ".join(words) or one
 
     def _answered(self, drafts: list[_Draft]) -> Iterator[list[Message]]:
         turns = [turn for draft in drafts for turn in draft.turns]
@@ -169,6 +169,13 @@ class Writer:
                 messages.append({"role": "user", "content": turn.text})
                 messages.append({"role": "assistant", "content": self._answers[next(found), turn.language]})
             yield messages
+
+
+def spliced(one: str, other: str, chance: random.Random) -> str:
+    """The first words of one question and the last of another; never none."""
+    first, last = one.split(), other.split()
+    words = first[: chance.randint(0, len(first))] + last[chance.randint(0, len(last)) :]
+    return " ".join(words) or one
 
 
 def answers_of(key: str, language: Language) -> str:

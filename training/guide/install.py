@@ -35,12 +35,13 @@ def install(run: Run, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", help="if not given, the newest finished one of the guide")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where run folders are")
     parser.add_argument("--out", type=Path, default=GUIDE, help="folder to write")
     arguments = parser.parse_args()
-    run = Run(arguments.run) if arguments.run else newest_run("guide", finished=True)
+    run = Run(arguments.run) if arguments.run else newest_run("guide", arguments.runs, finished=True)
     try:
         if run is None:
-            raise RunError(f"{RUNS}/guide has no finished run; `make train CONFIG=guide` makes one")
+            raise RunError(f"{arguments.runs}/guide has no finished run; `make train CONFIG=guide` makes one")
         install(run, arguments.out)
     except (RunError, DiskFullError) as problem:
         sys.exit(f"install: {problem}")

@@ -20,7 +20,7 @@ class Packer:
     """Packs conversations into rows of ids and labels; only the answers, and their ends, count for the loss.
 
     What a question asks for shows in the first words of its answer; the rest of an answer is known by heart early. So
-    most conversations have their answers cut after these, which leaves room for three times as many questions.
+    most conversations have their answers cut after these, which leaves room for far more questions.
     A question's words are cut at places that change from time to time (as BPE-dropout does, arXiv:1910.13267, but
     from our seed), so that forms of a word and slips of the finger are known by their parts.
 

@@ -19,7 +19,7 @@ _CONVERSATIONS: Final = 20_000  # that the tokenizer is trained on
 _LONG_EVERY: Final = 16  # every 16th batch is of rows four times as long, so that long conversations are known too
 _LONG: Final = 4
 _SPREAD: Final = 0.1  # standard deviation of the first embeddings
-_CHANCE: Final = 0.5  # what is by chance in them, as a part of what the teacher knows
+_CHANCE: Final = 0.5  # the same of what is by chance in them, where what the teacher knows has 1
 _HELD_OUT: Final = 8  # batches; their conversations are written like the others, by another chance
 
 
@@ -73,7 +73,8 @@ def guide_feed(config: TrainingConfig, tokenizer: Any) -> Feed:
 
 
 def guide_model(config: TrainingConfig, tokenizer: Any) -> Any:
-    """A Qwen3 with random weights, whose words are dropped out after the embedding while it is trained."""
+    """A Qwen3 with random weights, but for embeddings that begin with what its teacher knows, if it has one. Words are
+    dropped out after the embedding while it is trained."""
     import torch
     from torch.nn import functional
     from transformers import GenerationConfig, Qwen3ForCausalLM
@@ -104,10 +105,12 @@ def _first_embeddings(tokenizer: Any, vocabulary: int, hidden: int) -> Any:
     """
     import torch
 
-    tokens = [tokenizer.decode([number]).strip() for number in range(len(tokenizer))]
+    marks = set(tokenizer.all_special_ids)
+    tokens = ["" if number in marks else tokenizer.decode([number]).strip() for number in range(len(tokenizer))]
     views = torch.zeros(vocabulary, hidden)
     known = torch.tensor(teacher().views(tokens), dtype=torch.float32)
-    known -= known.mean(dim=0)
+    says = known.any(dim=1)
+    known[says] -= known[says].mean(dim=0)
     views[: len(tokens)] = known @ torch.nn.init.orthogonal_(torch.empty(known.shape[1], hidden))
     chance = torch.randn(vocabulary, hidden)
     return _SPREAD * (views / views.std() + _CHANCE * chance) / (1 + _CHANCE**2) ** 0.5

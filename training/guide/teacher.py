@@ -1,6 +1,6 @@
 """A linear classifier of questions, which says what the guide is taught to answer: knowledge distillation.
 
-From fifty thousand short questions a transformer that begins from nothing learns how their writers write; a linear
+From ninety thousand short questions a transformer that begins from nothing learns how their writers write; a linear
 classifier of the n-grams of words and letters understands more of what others ask, and cannot write a word. So it
 labels what the guide learns from, also questions that are no longer quite what somebody wrote: half of one and half of
 another, with words lost and letters swapped. The guide follows it there, which is where visitors ask.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Final
 
@@ -34,12 +33,12 @@ class Teacher:
     """Knows which answer a question asks for.
 
     Args:
-        questions: what it learns from: for each language, texts and the keys of their answers.
+        questions: what it learns from: for each language, texts and the keys of their answers, three keys at least.
     """
 
     def __init__(self, questions: dict[Language, list[tuple[str, str]]]) -> None:
-        with ThreadPoolExecutor() as pool:
-            self._classifiers = dict(zip(questions, pool.map(_fitted, questions.values()), strict=True))
+        # One after the other: liblinear has one source of chance for all threads, and labels have to be the same again.
+        self._classifiers = {language: _fitted(some) for language, some in questions.items()}
 
     def keys(self, texts: Sequence[str], language: Language, chance: random.Random) -> list[str]:
         """The key of an answer to each text, drawn from the teacher's probabilities."""
@@ -71,7 +70,7 @@ class Teacher:
 
 @cache
 def teacher() -> Teacher:
-    """The teacher of all that the guide knows; it takes half a minute."""
+    """The teacher of all that the guide knows; it takes a minute."""
     apart = {bag(question.text) for question in held_out()}
     return Teacher({language: _known(language, apart) for language in LANGUAGES})
 
