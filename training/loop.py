@@ -103,18 +103,17 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Nats by counted token of the whole step. `position_ids` are read where a batch has them."""
-        read = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
-        labels = inputs["labels"][:, 1:]
+        """Nats by counted token of the whole step."""
+        ids, labels = inputs["input_ids"], inputs["labels"][:, 1:]
         counted = labels != IGNORED
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         if inner.config.model_type in _PLAIN_HEAD:
-            hidden = inner.base_model(**read, use_cache=False).last_hidden_state[:, :-1]
+            hidden = inner.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
             places = _in_steps(counted.flatten())
             logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[places])
             targets = labels.flatten()[places]
         else:
-            logits = model(**read, use_cache=False).logits[:, :-1][counted]
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1][counted]
             targets = labels[counted]
         loss = functional.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=IGNORED)
         return loss / (counted.sum() if num_items_in_batch is None else num_items_in_batch)

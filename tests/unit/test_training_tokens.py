@@ -1,6 +1,6 @@
 """The guide's tokenizer, its chat template, and rows packed for training."""
 
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -92,9 +92,6 @@ def test_every_row_is_full_and_begins_with_a_conversation(tokenizer: Any) -> Non
     packer, conversations = Packer(tokenizer, 1), Writer(3).conversations()
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
     for _ in range(10):
-        ids, labels, positions = packer.row(conversations, 128, apart=True)
-        assert len(ids) == len(labels) == len(positions) == 128
+        ids, labels = packer.row(conversations, 128)
+        assert len(ids) == len(labels) == 128
         assert ids[0] == start
-        assert {ids[place] for place, position in enumerate(positions) if position == 0} == {start}
-        assert all(later in (0, earlier + 1) for earlier, later in pairwise(positions))
-        assert packer.row(conversations, 128, apart=False)[2] == list(range(128))

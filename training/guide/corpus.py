@@ -45,7 +45,7 @@ class Mix:
     foreign: float = 0.35
     system: float = 0.1
     other_language: float = 0.15
-    turns: tuple[int, ...] = (*(1,) * 20, 2, 3, 5, 8, 12)
+    turns: tuple[int, ...] = (1, 1, 1, 2, 2, 3, 4, 6, 8)
     spliced: float = 0.3
 
 
@@ -115,7 +115,7 @@ class Writer:
         self._chance.seed(seed)
 
     def conversations(self) -> Iterator[list[Message]]:
-        """One after the other, without end: of one to twelve turns, mostly in one language."""
+        """One after the other, without end: of one to eight turns, mostly in one language."""
         while True:
             # The teacher is much faster with many questions at once.
             yield from self._answered([self._draft() for _ in range(_TOGETHER)])

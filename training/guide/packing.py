@@ -54,25 +54,20 @@ class Packer:
         """From here on cut as this seed gives."""
         self._chance.seed(seed)
 
-    def row(self, conversations: Iterator[list[Message]], length: int, *, apart: bool) -> tuple[list[int], ...]:
-        """The next `length` ids, as many labels, and as many positions. A row begins with a conversation, as prompts do.
+    def row(self, conversations: Iterator[list[Message]], length: int) -> Row:
+        """The next `length` ids, and as many labels. A row begins with a conversation, as prompts do.
 
         Args:
             conversations: what to pack, without end.
             length: of the row.
-            apart: each conversation begins at position 0, by which transformers sees that it is one of its own;
-                otherwise all of them are one long conversation.
         """
         ids: list[int] = []
         labels: list[int] = []
-        positions: list[int] = []
         while len(ids) < length:
             more_ids, more_labels = self.conversation(next(conversations))
-            first = 0 if apart else len(ids)
-            positions += range(first, first + len(more_ids))
             ids += more_ids
             labels += more_labels
-        return ids[:length], labels[:length], positions[:length]
+        return ids[:length], labels[:length]
 
     def conversation(self, messages: list[Message]) -> Row:
         """The ids of one conversation, as the chat template gives them but for cut answers and words, and labels."""

@@ -16,11 +16,8 @@ from training.guide.teacher import teacher
 from training.guide.tokenizer import levelled, train_tokenizer
 
 _CONVERSATIONS: Final = 20_000  # that the tokenizer is trained on
-# Every 8th batch is of rows four times as long, each one conversation about many things; in the others each conversation
-# stands for itself, since what is asked is understood soonest where nothing else is said.
-_LONG_EVERY: Final = 8
+_LONG_EVERY: Final = 16  # every 16th batch is of rows four times as long, so that long conversations are known too
 _LONG: Final = 4
-_PARTS: Final = ("input_ids", "labels", "position_ids")
 _SPREAD: Final = 0.1  # standard deviation of the first embeddings
 _CHANCE: Final = 0.5  # the same of what is by chance in them, where what the teacher knows has 1
 _HELD_OUT: Final = 8  # batches; their conversations are written like the others, by another chance
@@ -52,11 +49,10 @@ class GuideBatches:
 
         self._writer.reseed(f"{self._seed} {number}")
         self._packer.reseed(f"{self._seed} {number}")
-        long = number % _LONG_EVERY == _LONG_EVERY - 1
-        length = self._block * (_LONG if long else 1)
+        length = self._block * (_LONG if number % _LONG_EVERY == _LONG_EVERY - 1 else 1)
         conversations = self._writer.conversations()
-        rows = [self._packer.row(conversations, length, apart=not long) for _ in range(max(self._tokens // length, 1))]
-        return {name: torch.tensor([row[part] for row in rows]) for part, name in enumerate(_PARTS)}
+        rows = [self._packer.row(conversations, length) for _ in range(max(self._tokens // length, 1))]
+        return {name: torch.tensor([row[part] for row in rows]) for part, name in enumerate(("input_ids", "labels"))}
 
 
 def guide_tokenizer(config: TrainingConfig, conversations: int = _CONVERSATIONS) -> Any:
