@@ -15,8 +15,8 @@ from .training_runs import trained_in_full
 
 # The shares of questions that a training so short has to answer right, about the program and about all else. The guide
 # itself does much better: see models/guide/README.md.
-FLOOR_RIGHT = 0.5
-FLOOR_HONEST = 0.7
+FLOOR_RIGHT = 0.35
+FLOOR_HONEST = 0.6
 
 
 @pytest.mark.timeout(1200)

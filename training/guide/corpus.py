@@ -111,7 +111,7 @@ class Writer:
         self._held_out = {bag(question.text) for question in held_out()}
 
     def reseed(self, seed: int | str) -> None:
-        """From here on write what this seed gives. Take `conversations` anew: some of the old seed are written ahead."""
+        """From here on write what this seed gives. Take `conversations` anew: some of the old are written ahead."""
         self._chance.seed(seed)
 
     def conversations(self) -> Iterator[list[Message]]:
