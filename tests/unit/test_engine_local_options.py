@@ -119,9 +119,11 @@ def test_penalties_are_openais_and_of_the_reply_alone(said: list[int], presence:
 
 
 async def test_penalties_make_a_reply_repeat_itself_less(engine: LocalEngine) -> None:
-    plain = await ask(engine, raw("settings, settings, settings,", max_tokens=60))
-    varied = await ask(engine, raw("settings, settings, settings,", max_tokens=60, frequency_penalty=2.0))
-    assert varied.text != plain.text
+    # What the guide was never taught; which of these it goes on with again and again hangs on its weights.
+    begun = ("port port", "tokens tokens tokens", "Hello Hello Hello", ", , , ,")
+    plain = [(await ask(engine, raw(text, max_tokens=60))).text for text in begun]
+    varied = [(await ask(engine, raw(text, max_tokens=60, frequency_penalty=2.0))).text for text in begun]
+    assert varied != plain
 
 
 # What is read

@@ -16,6 +16,7 @@ from training.data.blocks import IGNORED, Blocks
 from training.data.documents import Document
 from training.data.encoding import Encoder
 from training.data.tokenizers import CHATML, PLAIN, open_tokenizer, train_tokenizer
+from training.guide.tokenizer import VOCABULARY
 
 GUIDE = Path(__file__).resolve().parents[2] / "models" / "guide"
 CHAT = (
@@ -229,7 +230,7 @@ def test_a_tokenizer_is_reused_by_its_folder_and_else_the_bases(texts: Path) -> 
     reused, base = (
         open_tokenizer(config) for config in (config_of(texts, reuse=str(GUIDE)), config_of(texts, base=str(GUIDE)))
     )
-    assert len(reused) == len(base) == 4096
+    assert len(reused) == len(base) == VOCABULARY
 
 
 def test_a_tokenizer_that_cannot_be_reused_is_named(texts: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from training.checkpoint import find_model
 from training.config import ConfigError, TokenizerConfig, TrainingConfig, load_config
 from training.dry_run import dry_run, estimate, tiny
 from training.evaluate import documents_for, measure
+from training.guide.tokenizer import VOCABULARY
 from training.models import ModelError
 from training.runs import open_run
 from training.train import Outcome, train
@@ -49,7 +50,7 @@ def test_a_tokenizer_to_reuse_counts_with_its_own_vocabulary(chats: Path, monkey
     monkeypatch.setattr(module, "estimate", lambda config, tokenizer: counted.append(len(tokenizer)))
     monkeypatch.setattr(train_module, "train", lambda config, run, quiet: Outcome(2, 2, None, None, False, None))
     dry_run(replace(load_config("baseline", str(chats)), tokenizer=TokenizerConfig(reuse=str(GUIDE))))
-    assert counted == [4096]
+    assert counted == [VOCABULARY]
 
 
 def test_less_is_trained_with_lora_and_less_memory_taken_with_recompute() -> None:
