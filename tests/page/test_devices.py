@@ -52,9 +52,10 @@ def new_link(chat: Chat) -> str:
 
 
 def follow(chat: Chat, link: str) -> None:
-    """Open a link in a browser that has been here."""
+    """Open a link in a browser that has been here, and wait until its page is not loaded anew any more."""
     chat.page.goto("about:blank")
     chat.page.goto(link)
+    settle(chat.page)
 
 
 def join(chat: Chat, link: str) -> None:
