@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 from app.settings import ROOT
 from tests.browser import PATIENCE, Chat
 from tests.site import Program, clean_environment, server
+from tests.trainings import steps_of
 from training.config import CONFIGS
 from training.loss_file import LossFile
 from training.runs import newest_run
@@ -35,11 +36,6 @@ Visit = Callable[..., Chat]
 
 def make(target: str, **variables: object) -> list[str]:
     return ["make", "-C", str(ROOT), target, *(f"{name}={value}" for name, value in variables.items())]
-
-
-def steps_of(runs: Path) -> int:
-    run = newest_run("baseline", runs)
-    return len(LossFile.read(run.folder)) if run else 0
 
 
 def killed_at(step: int, command: list[str], runs: Path) -> None:

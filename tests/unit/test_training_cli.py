@@ -13,6 +13,7 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.trainings import steps_of
 from training.config import CONFIGS, load_config
 from training.loss_file import LossFile
 from training.runs import newest_run
@@ -54,11 +55,6 @@ def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> Non
     while not reached():
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.02)
-
-
-def steps_of(runs: Path) -> int:
-    run = newest_run("baseline", runs)
-    return len(LossFile.read(run.folder)) if run else 0
 
 
 def test_a_killed_training_goes_on_to_the_losses_of_an_unbroken_one(tmp_path: Path, config: Path, texts: Path) -> None:
