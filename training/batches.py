@@ -19,7 +19,12 @@ class Rows(Protocol):
 
 
 class Batches(Protocol):
-    """Batches of `input_ids` and `labels`, each a LongTensor [rows, tokens]."""
+    """Batches of `input_ids` and `labels`, each a LongTensor [rows, tokens].
+
+    If rows have several sequences that do not see each other, also of `position_ids` of that shape: one begins where
+    these are 0. If a teacher thinks of several tokens at some positions, also of `taught`, a LongTensor [n, 3] of row,
+    position and token, and `shares`, a FloatTensor [n] that is 1 in all by position, in place of its label.
+    """
 
     def __len__(self) -> int: ...
 

@@ -104,18 +104,21 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Nats by counted token of the whole step."""
-        ids, labels = inputs["input_ids"], inputs["labels"][:, 1:]
+        read = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
+        labels = inputs["labels"][:, 1:]
         counted = labels != IGNORED
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         if inner.config.model_type in _PLAIN_HEAD:
-            hidden = inner.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+            hidden = inner.base_model(**read, use_cache=False).last_hidden_state[:, :-1]
             places = _in_steps(counted.flatten())
             logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[places])
-            targets = labels.flatten()[places]
         else:
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1][counted]
-            targets = labels[counted]
-        loss = functional.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=IGNORED)
+            places = counted.flatten().nonzero().flatten()
+            logits = model(**read, use_cache=False).logits[:, :-1].flatten(0, 1)[places]
+        targets = labels.flatten()[places]
+        log_shares = functional.log_softmax(logits.float(), dim=-1)
+        at, tokens, shares = _wanted(targets, places, inputs, labels.shape[1])
+        loss = -(log_shares[at, tokens] * shares).sum()
         return loss / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(
@@ -189,6 +192,30 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
         self._resumed = folder if (folder / RAW).is_file() else None
+
+
+def _wanted(
+    targets: torch.Tensor, places: torch.Tensor, inputs: dict[str, Any], length: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which tokens are wanted where, and the share of each: by place its target has all of it, or what is taught there.
+
+    Args:
+        targets: LongTensor [places].
+        places: of rows of `length` labels, one after the other; in order, but for those that do not count, at the end.
+        inputs: a batch; see `Batches`.
+        length: labels by row, of which the first foretells the second token.
+
+    Returns:
+        Of each wanted token the index of its place, the token and its share, three tensors of one length.
+    """
+    counted = (targets != IGNORED).nonzero().flatten()
+    if "taught" not in inputs:
+        return counted, targets[counted], torch.ones(len(counted), device=targets.device)
+    row, position, token = inputs["taught"].T
+    taught = torch.searchsorted(places[: len(counted)], row * length + position - 1)
+    given = counted[~torch.isin(counted, taught)]
+    shares = torch.cat([torch.ones(len(given), device=targets.device), inputs["shares"]])
+    return torch.cat([given, taught]), torch.cat([targets[given], token]), shares
 
 
 def _in_steps(counted: torch.Tensor) -> torch.Tensor:

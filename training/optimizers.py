@@ -11,6 +11,43 @@ import torch
 from training.config import LoopConfig
 
 _BETAS: Final = (0.9, 0.98)
+_AS_ADAMW: Final = 0.2  # the root mean square of AdamW's steps, which Muon's are brought to; source: arXiv:2502.16982
+
+
+class Muon(torch.optim.Muon):  # type: ignore[misc]  # torch's types are not read
+    """torch's Muon, but in float32: torch's own multiplies in bfloat16, which most CPUs can only imitate, four times as
+    slowly."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = closure() if closure else None
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._follow(parameter, group)
+        return loss
+
+    def _follow(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        momentum = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        momentum.lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        rate = group["lr"] * _AS_ADAMW * max(parameter.shape) ** 0.5
+        parameter.add_(_orthogonal(update, group), alpha=-rate)
+
+
+def _orthogonal(update: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+    """Nearly the nearest matrix whose singular values are 1, by Newton and Schulz's iteration."""
+    first, third, fifth = group["ns_coefficients"]
+    tall = update.size(0) > update.size(1)
+    found = update.T if tall else update
+    found = found / found.norm().clamp(min=group["eps"])
+    for _ in range(group["ns_steps"]):
+        square = found @ found.T
+        square = torch.addmm(square, square, square, beta=third, alpha=fifth)
+        found = torch.addmm(found, square, found, beta=first)
+    return found.T if tall else found
 
 
 class Together(torch.optim.Optimizer):  # type: ignore[misc]  # torch's types are not read
@@ -57,9 +94,8 @@ def optimizer_for(model: Any, loop: LoopConfig) -> Any:
     used = [group for group in groups if group["params"]]
     optimizers: list[Any] = [torch.optim.AdamW(used, lr=loop.learning_rate, betas=_BETAS)] if used else []
     if hidden:
-        muon = torch.optim.Muon(
-            hidden, lr=loop.learning_rate, weight_decay=loop.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        kind = Muon if hidden[0].device.type == "cpu" else torch.optim.Muon
+        muon = kind(hidden, lr=loop.learning_rate, weight_decay=loop.weight_decay, adjust_lr_fn="match_rms_adamw")
         optimizers.insert(0, muon)
     return Together(optimizers) if len(optimizers) > 1 else optimizers[0]
 

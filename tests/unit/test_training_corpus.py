@@ -36,7 +36,7 @@ def test_no_question_for_evaluation_is_ever_written_even_with_its_words_in_anoth
     kept_apart = {bag(question.text) for question in held_out()}
     written = {
         bag(message["content"])
-        for conversation in islice(Writer(4).conversations(), 3000)
+        for conversation in islice(Writer(4).conversations(), 6000)
         for message in conversation
         if message["role"] == "user"
     }

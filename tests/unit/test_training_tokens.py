@@ -8,14 +8,14 @@ import pytest
 from training.guide.corpus import Message, Writer
 from training.guide.knowledge import answers
 from training.guide.packing import IGNORED, Packer
-from training.guide.tokenizer import END, VOCABULARY, train_tokenizer
+from training.guide.tokenizer import ASSISTANT, END, SYSTEM, USER, VOCABULARY, levelled, train_tokenizer
 
 CONVERSATION: list[Message] = [
-    {"role": "system", "content": "Be Polite?"},
-    {"role": "user", "content": "How do I START it?!"},
-    {"role": "assistant", "content": "Run `make run`!"},
-    {"role": "user", "content": "Спасибо!"},
-    {"role": "assistant", "content": "Пожалуйста!"},
+    {"role": "system", "content": "Be Polite, friend?"},
+    {"role": "user", "content": "Hey, how do I START it?!"},
+    {"role": "assistant", "content": "Run `make run`, friend!"},
+    {"role": "user", "content": "Ещё раз спасибо!"},
+    {"role": "assistant", "content": "Пожалуйста, зовите ещё!"},
 ]
 
 
@@ -50,48 +50,89 @@ def test_a_longer_conversation_extends_the_shorter_ones_tokens(tokenizer: Any) -
 def test_the_template_levels_what_the_user_types_and_nothing_else(tokenizer: Any) -> None:
     text = tokenizer.decode(render(tokenizer, CONVERSATION))
     assert text == (
-        "<|im_start|>system\nBe Polite?<|im_end|>\n"
-        "<|im_start|>user\nhow do i start it<|im_end|>\n"
-        "<|im_start|>assistant\nRun `make run`!<|im_end|>\n"
-        "<|im_start|>user\nспасибо<|im_end|>\n"
-        "<|im_start|>assistant\nПожалуйста!<|im_end|>\n"
+        "<|system|>Be Polite, friend?<|end|>"
+        "<|user|>hey how do i start it<|end|>"
+        "<|assistant|>Run `make run`, friend!<|end|>"
+        "<|user|>еще раз спасибо<|end|>"
+        "<|assistant|>Пожалуйста, зовите ещё!<|end|>"
     )
+    for message in CONVERSATION:
+        if message["role"] == "user":
+            assert f"<|user|>{levelled(message['content'])}<|end|>" in text
+
+
+def test_each_mark_of_the_template_is_one_token(tokenizer: Any) -> None:
+    marks = (USER, ASSISTANT, SYSTEM, END)
+    assert [tokenizer(mark)["input_ids"] for mark in marks] == [
+        [tokenizer.convert_tokens_to_ids(mark)] for mark in marks
+    ]
+    assert tokenizer.eos_token == END
+    assert len({tokenizer.convert_tokens_to_ids(mark) for mark in marks} - {tokenizer.unk_token_id}) == len(marks)
 
 
 def test_packed_conversations_are_what_the_template_gives(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, 1, short=0, split=0)
+    packer = Packer(tokenizer, 1, split=0)
     for conversation in [CONVERSATION, *islice(Writer(2).conversations(), 200)]:
-        assert packer.conversation(conversation)[0] == render(tokenizer, conversation)
+        row = packer.conversation(conversation, whole=True)
+        assert row.ids == render(tokenizer, conversation)
+        assert row.places == list(range(len(row.ids)))
 
 
 def test_only_answers_and_their_ends_count_for_the_loss(tokenizer: Any) -> None:
-    ids, labels = Packer(tokenizer, 1, short=0).conversation(CONVERSATION)
-    counted = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
-    assert counted == [label for label in labels if label != IGNORED]
-    assert tokenizer.decode(counted) == f"Run `make run`!{END}Пожалуйста!{END}"
+    row = Packer(tokenizer, 1).conversation(CONVERSATION, whole=True)
+    counted = [token for token, label in zip(row.ids, row.labels, strict=True) if label != IGNORED]
+    assert counted == [label for label in row.labels if label != IGNORED]
+    assert tokenizer.decode(counted) == f"Run `make run`, friend!{END}Пожалуйста, зовите ещё!{END}"
 
 
-def test_of_a_short_conversation_only_the_beginnings_of_answers_count(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, 1, short=1, beyond=1)
+def test_of_a_cut_answer_only_the_beginning_counts_that_tells_it_from_the_others(tokenizer: Any) -> None:
+    packer = Packer(tokenizer, 1)
     told = [text for _, language, text in answers() if language == "en"]
     for answer in told:
-        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        ids, labels = packer.conversation(messages)
-        beginning = [label for label in labels if label != IGNORED]
-        assert len(ids) == len(labels)
+        messages: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        row = packer.conversation(messages, whole=False)
+        beginning = [label for label in row.labels if label != IGNORED]
+        assert len(row.ids) == len(row.labels)
         assert tokenizer.decode(beginning) != answer
         assert [text for text in told if tokenizer(text)["input_ids"][: len(beginning)] == beginning] == [answer]
 
 
+def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any) -> None:
+    packer = Packer(tokenizer, 1)
+    texts = [text for _, language, text in answers() if language == "en"]
+    first = {text: tokenizer(text)["input_ids"][0] for text in texts}
+    # Two answers that begin alike, and one that does not.
+    one, other = next((a, b) for a in texts for b in texts if a < b and first[a] == first[b])
+    third = next(text for text in texts if first[text] != first[one])
+    shares = {one: 0.5, other: 0.25, third: 0.25}
+    asked: list[Message] = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": one, "shares": shares},
+    ]
+    for whole in (True, False):
+        row = packer.conversation(asked, whole=whole)
+        at = next(place for place, label in enumerate(row.labels) if label != IGNORED)
+        begun = {token: share for place, token, share in row.taught if place == at}
+        assert begun == {first[one]: 0.75, first[third]: 0.25}
+        ids = tokenizer(one)["input_ids"], tokenizer(other)["input_ids"]
+        parts = next(size for size, (a, b) in enumerate(zip(*ids, strict=False)) if a != b)
+        apart = {token: share for place, token, share in row.taught if place == at + parts}
+        assert apart == pytest.approx({ids[0][parts]: 2 / 3, ids[1][parts]: 1 / 3})
+        assert all(row.labels[place] != IGNORED for place, _, _ in row.taught)
+
+
 def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:
-    packer = Packer(tokenizer, 1, short=0, split=1)
-    assert tokenizer.decode(packer.conversation(CONVERSATION)[0]) == tokenizer.decode(render(tokenizer, CONVERSATION))
+    packed = Packer(tokenizer, 1, split=1).conversation(CONVERSATION, whole=True)
+    assert tokenizer.decode(packed.ids) == tokenizer.decode(render(tokenizer, CONVERSATION))
 
 
 def test_every_row_is_full_and_begins_with_a_conversation(tokenizer: Any) -> None:
     packer, conversations = Packer(tokenizer, 1), Writer(3).conversations()
-    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    for _ in range(10):
-        ids, labels = packer.row(conversations, 128)
-        assert len(ids) == len(labels) == 128
-        assert ids[0] == start
+    marks = tokenizer.convert_tokens_to_ids([USER, SYSTEM])
+    for whole in (0, 0, 0, 0, 0.5, 1):
+        row = packer.row(conversations, 128, whole)
+        assert len(row.ids) == len(row.labels) == len(row.places) == 128
+        begins = [at for at, place in enumerate(row.places) if place == 0]
+        assert begins[0] == 0
+        assert {row.ids[at] for at in begins} <= set(marks)
+        assert all(row.places[at] == row.places[at - 1] + 1 for at in range(1, 128) if at not in begins)

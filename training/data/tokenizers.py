@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,16 +41,23 @@ _MOST_CHARACTERS: Final = 256_000_000
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocabulary: int, *, template: str | None, context: int = 4096, end: str = END
+    texts: Iterable[str],
+    vocabulary: int,
+    *,
+    template: str | None,
+    context: int = 4096,
+    end: str = END,
+    marks: Sequence[str] = (START, END),
 ) -> Any:
     """A byte-level BPE with Qwen2's way of splitting words, so that Ollama and llama.cpp know it.
 
     Args:
         texts: what it is trained on.
-        vocabulary: tokens at most, the bytes and the three tokens of ChatML among them.
+        vocabulary: tokens at most, the bytes, the end of a text and the marks among them.
         template: shows it a conversation; None: it knows none.
         context: tokens that its model reads.
         end: the token that ends a reply, or a text.
+        marks: further tokens, which the template puts around messages.
 
     Returns:
         A `transformers.PreTrainedTokenizerFast`.
@@ -69,7 +76,7 @@ def train_tokenizer(
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[TEXT_END, START, END],
+        special_tokens=[TEXT_END, *marks],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
 from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Intent, Language, answers, intents
 from training.guide.noise import Noise
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
 EVALUATION: Final = Path(__file__).parent / "evaluation"
 
-Message = dict[str, str]
 
-_TOGETHER: Final = 32  # conversations that are written at once
+class Message(TypedDict):
+    """As chat templates take it. `shares`: of an answer under a teacher, all that might be answered instead, itself
+    among them, and how likely each is."""
+
+    role: str
+    content: str
+    shares: NotRequired[dict[str, float]]
+
+
+_TOGETHER: Final = 256  # conversations that are written at once
 
 _SYSTEM: Final = (
     "Answer briefly.",
@@ -45,7 +53,7 @@ class Mix:
     foreign: float = 0.35
     system: float = 0.1
     other_language: float = 0.15
-    turns: tuple[int, ...] = (1, 1, 1, 2, 2, 3, 4, 6, 8)
+    turns: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
     spliced: float = 0.3
 
 
@@ -69,8 +77,8 @@ def held_out() -> list[Question]:
 
 
 def bag(text: str) -> tuple[str, ...]:
-    """The words of a text in alphabetical order, signs left out; two alike ask the same."""
-    return tuple(sorted(re.sub(r"[^\w\s`:/.=-]", " ", text.lower()).split()))
+    """The words of a text in alphabetical order, signs left out and ё as е; two alike ask the same."""
+    return tuple(sorted(re.sub(r"[^\w\s`:/.=-]", " ", text.lower().replace("ё", "е")).split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +162,25 @@ class Writer:
         return intent.key, intent.ways[language].question(self._chance)
 
     def _answered(self, drafts: list[_Draft]) -> Iterator[list[Message]]:
-        turns = [turn for draft in drafts for turn in draft.turns]
-        keys = [turn.key for turn in turns]
-        if self._teacher:
-            for language in LANGUAGES:
-                places = [place for place, turn in enumerate(turns) if turn.language == language]
-                taught = self._teacher.keys([turns[place].text for place in places], language, self._chance)
-                for place, key in zip(places, taught, strict=True):
-                    keys[place] = key
-        found = iter(keys)
+        answered = iter(self._answers_to([turn for draft in drafts for turn in draft.turns]))
         for draft in drafts:
-            messages = [{"role": "system", "content": draft.system}] if draft.system else []
+            messages: list[Message] = [{"role": "system", "content": draft.system}] if draft.system else []
             for turn in draft.turns:
-                messages.append({"role": "user", "content": turn.text})
-                messages.append({"role": "assistant", "content": self._answers[next(found), turn.language]})
+                messages += [{"role": "user", "content": turn.text}, next(answered)]
             yield messages
+
+    def _answers_to(self, turns: list[_Turn]) -> list[Message]:
+        if self._teacher is None:
+            return [{"role": "assistant", "content": self._answers[turn.key, turn.language]} for turn in turns]
+        found: dict[int, Message] = {}
+        for language in LANGUAGES:
+            places = [place for place, turn in enumerate(turns) if turn.language == language]
+            taught = self._teacher.shares([turns[place].text for place in places], language)
+            for place, keys in zip(places, taught, strict=True):
+                shares = {self._answers[key, language]: share for key, share in keys.items()}
+                (drawn,) = self._chance.choices(list(shares), list(shares.values()))
+                found[place] = {"role": "assistant", "content": drawn, "shares": shares}
+        return [found[place] for place in range(len(turns))]
 
 
 def spliced(one: str, other: str, chance: random.Random) -> str:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from training.data.blocks import IGNORED
 from training.guide.corpus import Message
 from training.guide.knowledge import answers
-from training.guide.tokenizer import END, START, levelled
+from training.guide.tokenizer import END, levelled
 
-Row = tuple[list[int], list[int]]
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids, what each is to be foretold as (`IGNORED`: it does not count), and its place in its conversation.
+    `taught`: at a position, a token that a teacher would put there, and its share; all of a position make 1."""
+
+    ids: list[int]
+    labels: list[int]
+    places: list[int]
+    taught: list[tuple[int, int, float]]
 
 
 class Packer:
@@ -27,23 +37,13 @@ class Packer:
     Args:
         tokenizer: the guide's.
         seed: of the cuts.
-        short: share of conversations with cut answers.
-        beyond: tokens that stay of a cut answer after those which tell it from the other answers.
         split: share of a question's words that are cut in two.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        seed: int,
-        *,
-        short: float = 0.93,
-        beyond: int = 1,
-        split: float = 0.2,
-    ) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, seed: int, *, split: float = 0.2) -> None:
+        self._tokenizer = tokenizer.backend_tokenizer  # the way around it takes longer than the tokens
         self._chance = random.Random(seed)
-        self._short, self._beyond, self._split = short, beyond, split
+        self._split = split
         self._end = tokenizer.convert_tokens_to_ids(END)
         # The same answers and beginnings of words come again and again; most questions never do.
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
@@ -54,45 +54,68 @@ class Packer:
         """From here on cut as this seed gives."""
         self._chance.seed(seed)
 
-    def row(self, conversations: Iterator[list[Message]], length: int) -> Row:
-        """The next `length` ids, and as many labels. A row begins with a conversation, as prompts do.
+    def row(self, conversations: Iterator[list[Message]], length: int, whole: float) -> Row:
+        """The next `length` ids and labels, and places, counted anew in each conversation. A row begins with a
+        conversation, as prompts do.
 
         Args:
             conversations: what to pack, without end.
             length: of the row.
+            whole: share of conversations whose answers are not cut.
         """
         ids: list[int] = []
         labels: list[int] = []
+        places: list[int] = []
+        taught: list[tuple[int, int, float]] = []
         while len(ids) < length:
-            more_ids, more_labels = self.conversation(next(conversations))
-            ids += more_ids
-            labels += more_labels
-        return ids[:length], labels[:length]
+            more = self.conversation(next(conversations), whole=self._chance.random() < whole)
+            taught += [(len(ids) + at, token, share) for at, token, share in more.taught]
+            ids += more.ids
+            labels += more.labels
+            places += more.places
+        return Row(ids[:length], labels[:length], places[:length], [one for one in taught if one[0] < length])
 
-    def conversation(self, messages: list[Message]) -> Row:
-        """The ids of one conversation, as the chat template gives them but for cut answers and words, and labels."""
-        short = self._chance.random() < self._short
+    def conversation(self, messages: list[Message], *, whole: bool) -> Row:
+        """One conversation as the chat template gives it, but for words that are cut in two, and for the answers, of
+        which only the tokens stay that tell one from the others, if it is not to be whole."""
         ids: list[int] = []
         labels: list[int] = []
+        taught: list[tuple[int, int, float]] = []
         for message in messages:
             answer = message["role"] == "assistant"
-            ids += self._encode(f"{START}{message['role']}\n")
+            ids += self._encode(f"<|{message['role']}|>")
             content = (
                 self._question(message["content"]) if message["role"] == "user" else self._encode(message["content"])
             )
-            if answer and short:
-                content = content[: self._deciding(content) + self._beyond]
+            if answer:
+                deciding = content[: self._deciding(content)]
+                taught += [
+                    (len(ids) + at, token, share)
+                    for at in range(len(deciding))
+                    for token, share in self._next(deciding[:at], message.get("shares", {})).items()
+                ]
+                content = content if whole else deciding
             labels += [IGNORED] * (len(ids) - len(labels))
             ids += content
             if answer:
-                labels += content if short else [*content, self._end]
-            ids += self._encode(f"{END}\n")
-        return ids, labels + [IGNORED] * (len(ids) - len(labels))
+                labels += [*content, self._end] if whole else content
+            ids.append(self._end)
+        return Row(ids, labels + [IGNORED] * (len(ids) - len(labels)), list(range(len(ids))), taught)
 
     def _deciding(self, answer: list[int]) -> int:
         """The number of first tokens that tell an answer from the others."""
         sizes = range(1, len(answer) + 1)
         return next((size for size in sizes if self._beginnings[tuple(answer[:size])] <= 1), len(answer))
+
+    def _next(self, begun: list[int], shares: dict[str, float]) -> dict[int, float]:
+        """The tokens that may follow of an answer which has begun so, and how likely each is."""
+        found: dict[int, float] = defaultdict(float)
+        for text, share in shares.items():
+            ids = self._encode(text)
+            if ids[: len(begun)] == begun and len(ids) > len(begun):
+                found[ids[len(begun)]] += share
+        total = sum(found.values())
+        return {token: share / total for token, share in found.items()}
 
     def _question(self, text: str) -> list[int]:
         text = levelled(text)
@@ -106,4 +129,4 @@ class Packer:
         return found
 
     def _tokens(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

@@ -16,8 +16,12 @@ from training.guide.teacher import teacher
 from training.guide.tokenizer import levelled, train_tokenizer
 
 _CONVERSATIONS: Final = 20_000  # that the tokenizer is trained on
-_LONG_EVERY: Final = 16  # every 16th batch is of rows four times as long, so that long conversations are known too
-_LONG: Final = 4
+# Most conversations stand for themselves in short rows, their answers cut. Every eighth batch has long rows, in which
+# one goes on where the other ended, and many answers are whole: so long conversations are known too.
+_LONG_EVERY: Final = 8
+_LONG: Final = 16
+_WHOLE: Final = 0.03
+_WHOLE_IN_LONG: Final = 0.2
 _SPREAD: Final = 0.1  # standard deviation of the first embeddings
 _CHANCE: Final = 0.5  # the same of what is by chance in them, where what the teacher knows has 1
 _HELD_OUT: Final = 8  # batches; their conversations are written like the others, by another chance
@@ -49,10 +53,20 @@ class GuideBatches:
 
         self._writer.reseed(f"{self._seed} {number}")
         self._packer.reseed(f"{self._seed} {number}")
-        length = self._block * (_LONG if number % _LONG_EVERY == _LONG_EVERY - 1 else 1)
+        long = number % _LONG_EVERY == _LONG_EVERY - 1
+        length, whole = (self._block * _LONG, _WHOLE_IN_LONG) if long else (self._block, _WHOLE)
         conversations = self._writer.conversations()
-        rows = [self._packer.row(conversations, length) for _ in range(max(self._tokens // length, 1))]
-        return {name: torch.tensor([row[part] for row in rows]) for part, name in enumerate(("input_ids", "labels"))}
+        rows = [self._packer.row(conversations, length, whole) for _ in range(max(self._tokens // length, 1))]
+        batch = {
+            "input_ids": torch.tensor([row.ids for row in rows]),
+            "labels": torch.tensor([row.labels for row in rows]),
+        }
+        taught = [(number, *one) for number, row in enumerate(rows) for one in row.taught]
+        if taught:
+            batch["taught"] = torch.tensor([one[:3] for one in taught])
+            batch["shares"] = torch.tensor([one[3] for one in taught])
+        # Where these begin anew, a model of transformers sees another sequence.
+        return batch if long else batch | {"position_ids": torch.tensor([row.places for row in rows])}
 
 
 def guide_tokenizer(config: TrainingConfig, conversations: int = _CONVERSATIONS) -> Any:

@@ -5,8 +5,8 @@ classifier of the n-grams of words and letters understands more of what others a
 labels what the guide learns from, also questions that are no longer quite what somebody wrote: half of one and half of
 another, with words lost and letters swapped. The guide follows it there, which is where visitors ask.
 
-Source: Hinton et al., arXiv:1503.02531. A label is drawn from the teacher's probabilities; on average that is the same
-loss as to follow all of them.
+Source: Hinton et al., arXiv:1503.02531: the guide follows all of the teacher's probabilities, which tell more than the
+likeliest answer alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from training.guide.tokenizer import levelled
 # foreign ones, that a teacher had not read.
 _SHARPNESS: Final = 8.0
 _DOUBT: Final = 0.2
+_LEAST: Final = 0.01  # of the likeliest answer's share; what is less is nothing
 _FOREIGN_DRAWN: Final = 3000  # from templates and phrases, which have no end, beside all that were written one by one
 _SEED: Final = 5
 
@@ -40,8 +41,8 @@ class Teacher:
         # One after the other: liblinear has one source of chance for all threads, and labels have to be the same again.
         self._classifiers = {language: _fitted(some) for language, some in questions.items()}
 
-    def keys(self, texts: Sequence[str], language: Language, chance: random.Random) -> list[str]:
-        """The key of an answer to each text, drawn from the teacher's probabilities."""
+    def shares(self, texts: Sequence[str], language: Language) -> list[dict[str, float]]:
+        """The keys of the answers that each text may ask for, and how likely each is; those hardly likely left out."""
         import numpy
 
         if not texts:
@@ -49,10 +50,10 @@ class Teacher:
         features, classifier = self._classifiers[language]
         margins = classifier.decision_function(features.transform([levelled(text) for text in texts]))
         logits = _SHARPNESS * (margins + _DOUBT * (classifier.classes_ == FOREIGN))
-        shares = numpy.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
-        drawn = [chance.random() for _ in texts]
-        places = (shares < shares[:, -1:] * numpy.array(drawn)[:, None]).sum(axis=1)
-        return [str(key) for key in classifier.classes_[places]]
+        odds = numpy.exp(logits - logits.max(axis=1, keepdims=True))
+        odds[odds < _LEAST] = 0
+        odds /= odds.sum(axis=1, keepdims=True)
+        return [{str(classifier.classes_[at]): float(row[at]) for at in row.nonzero()[0]} for row in odds]
 
     def views(self, words: Sequence[str]) -> Any:
         """What it takes each word by itself for, in every language: an array of a row of length 1 for each word, or of
