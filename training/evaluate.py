@@ -66,22 +66,21 @@ def documents_for(config: TrainingConfig | None, data: Path | None, *, guide: bo
     return corpus.held_out()
 
 
-def measure(folder: Path, documents: Iterable[Document], window: int = 0) -> tuple[Perplexity, int]:
-    """The perplexity of the model in a folder, and the window that it was measured with.
+def measure(model: Any, tokenizer: Any, documents: Iterable[Document], window: int = 0) -> tuple[Perplexity, int]:
+    """The perplexity of a model, and the window that it was measured with.
 
     Args:
-        folder: of a model, or of an adapter whose base is on this machine.
+        model: of `load`.
+        tokenizer: the model's.
         documents: of conversations the answers count, of texts everything.
         window: tokens at once; 0: what the model reads, up to 1,024.
 
     Raises:
-        CheckpointError: the model cannot be loaded.
         DataError: its template cannot show the documents.
         EvaluationError: there is nothing in the documents.
     """
     from tqdm import tqdm
 
-    model, tokenizer = _load(folder)
     context = getattr(model.config, "max_position_embeddings", None) or _WINDOW
     window = min(window or _WINDOW, context)
     encoder = Encoder(tokenizer)
@@ -109,7 +108,15 @@ def is_guide(folder: Path, config: TrainingConfig | None) -> bool:
     return template.is_file() and template.read_text(encoding="utf-8") == TEMPLATE
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def load(folder: Path) -> tuple[Any, Any]:
+    """The model in a folder and its tokenizer, with a chat template in any case.
+
+    Args:
+        folder: of a model, or of an adapter whose base is on this machine.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -141,7 +148,7 @@ def _guide_documents() -> Iterator[Document]:
     from training.guide.corpus import held_out
     from training.guide.knowledge import answers
 
-    right = {(key, language): text for key, language, text in answers()}
+    right = answers()
     for question in held_out():
         asked = {"role": "user", "content": question.text}
         yield Document(
@@ -149,11 +156,11 @@ def _guide_documents() -> Iterator[Document]:
         )
 
 
-def _tell_accuracy(folder: Path) -> None:
+def _tell_accuracy(model: Any, tokenizer: Any) -> None:
     from training.guide.corpus import held_out
-    from training.guide.evaluate import ask_alone, ask_in_conversations, load, report
+    from training.guide.evaluate import answering, ask_alone, ask_in_conversations, report
 
-    answer, questions = load(folder), held_out()
+    answer, questions = answering(model, tokenizer), held_out()
     print(report(ask_alone(answer, questions), ask_in_conversations(answer, questions)))
 
 
@@ -170,11 +177,12 @@ def main() -> None:
         documents = documents_for(config, arguments.data, guide=guide)
         # Further apart than the rows of its training, a model has never seen two tokens.
         window = arguments.window or (config.data.block if config and not guide else 0)
-        found, window = measure(folder, documents, window)
+        model, tokenizer = load(folder)
+        found, window = measure(model, tokenizer, documents, window)
         by = arguments.data or ("its evaluation" if guide else "what the run has held out")
         print(f"{folder}, by {by}: {found}; window {window}")
         if guide:
-            _tell_accuracy(folder)
+            _tell_accuracy(model, tokenizer)
     except (CheckpointError, ConfigError, DataError, EvaluationError) as problem:
         sys.exit(f"eval: {problem}")
 

@@ -208,7 +208,7 @@ async def test_what_is_wrong_with_one_prompt_does_not_fail_the_others(engine: Lo
 
 
 async def test_a_reply_in_a_batch_ends_where_its_own_context_does(engine: LocalEngine) -> None:
-    turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    turn = "<|user|>{}<|end|><|assistant|>"
     prompts = [turn.format(question) for question in ("how do i start the chat", "who are you")]
     sizes = [await engine.count_tokens(GUIDE, prompt) or 0 for prompt in prompts]
     asked = [replace(raw(prompt, max_tokens=24), context_length=max(sizes) + 4) for prompt in prompts]

@@ -4,9 +4,8 @@ import pytest
 
 from app.page.texts import starters
 from training.guide import GUIDE
-from training.guide.corpus import answers_of
 from training.guide.evaluate import Answerer, load
-from training.guide.knowledge import FOREIGN, LANGUAGES, Language
+from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers
 
 MOST_BYTES = 15 * 1000 * 1000
 
@@ -52,22 +51,22 @@ FOREIGN_QUESTIONS: list[tuple[str, Language]] = [
 
 @pytest.mark.parametrize(("text", "language", "key"), PLAIN)
 def test_it_answers_plain_questions_about_the_program(guide: Answerer, text: str, language: Language, key: str) -> None:
-    assert ask(guide, text) == answers_of(key, language)
+    assert ask(guide, text) == answers()[key, language]
 
 
 @pytest.mark.parametrize(("text", "language"), FOREIGN_QUESTIONS)
 def test_it_says_honestly_that_it_knows_nothing_else(guide: Answerer, text: str, language: Language) -> None:
-    assert ask(guide, text) == answers_of(FOREIGN, language)
+    assert ask(guide, text) == answers()[FOREIGN, language]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_it_answers_what_its_page_suggests_to_ask(guide: Answerer, language: Language) -> None:
     suggested = [ask(guide, text) for _, text in starters(language, guide=True)]
-    assert suggested == [answers_of(key, language) for key in ("about", "real_model", "settings", "privacy")]
+    assert suggested == [answers()[key, language] for key in ("about", "real_model", "settings", "privacy")]
 
 
 def test_in_a_conversation_it_answers_the_latest_question_in_its_language(guide: Answerer) -> None:
-    assert ask(guide, "Who are you?", "Как поменять порт?", "Why is it so slow?") == answers_of("slow", "en")
+    assert ask(guide, "Who are you?", "Как поменять порт?", "Why is it so slow?") == answers()["slow", "en"]
 
 
 def test_it_is_small_and_complete() -> None:

@@ -12,7 +12,9 @@ from app.settings import ROOT
 from tests import guide_truth as truth
 from training.guide.knowledge import LANGUAGES, Language, answers
 
-_ANSWERS: Final = [pytest.param(key, language, text, id=f"{key}-{language}") for key, language, text in answers()]
+_ANSWERS: Final = [
+    pytest.param(key, language, text, id=f"{key}-{language}") for (key, language), text in answers().items()
+]
 # Programs that are not ours: what follows them is not looked at, but for the names of models.
 _OTHER_PROGRAMS: Final = {"git", "ollama", "openssl"}
 # Words in capitals that are no settings.
@@ -173,14 +175,14 @@ def test_what_the_guide_says_is_true_of_this_program(key: str, language: Languag
 @pytest.mark.parametrize(("key", "field"), [*_NAMELESS.items(), ("context", "num_ctx"), ("timeout", "timeout")])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_default_is_told_as_it_is(key: str, field: str, language: Language) -> None:
-    text = next(text for known, tongue, text in answers() if (known, tongue) == (key, language))
+    text = answers()[key, language]
     default = float(truth.default(field))
     assert default in {float(number) for number in _NUMBER.findall(text)}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_answers_differ_in_their_first_words(language: Language) -> None:
-    first = Counter(tuple(text.split()[:2]) for _, tongue, text in answers() if tongue == language)
+    first = Counter(tuple(text.split()[:2]) for (_, tongue), text in answers().items() if tongue == language)
     assert [words for words, times in first.items() if times > 1] == []
 
 
@@ -223,12 +225,12 @@ def test_labels_are_those_of_the_answers_language() -> None:
 
 def test_a_setting_that_changes_its_default_makes_an_answer_untrue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(truth, "numbers", lambda _: frozenset({8192.0}))
-    context = next(text for key, language, text in answers() if (key, language) == ("context", "en"))
+    context = answers()["context", "en"]
     assert untrue("context", "en", context) == ["4096"]
 
 
 def test_a_target_that_has_another_name_makes_an_answer_untrue(monkeypatch: pytest.MonkeyPatch) -> None:
     renamed = {name: recipe for name, recipe in truth.targets().items() if name != "doctor"}
     monkeypatch.setattr(truth, "targets", lambda: renamed)
-    doctor = next(text for key, language, text in answers() if (key, language) == ("doctor", "en"))
+    doctor = answers()["doctor", "en"]
     assert untrue("doctor", "en", doctor) == ["`make doctor`"]

@@ -13,7 +13,7 @@ from training import train as train_module
 from training.checkpoint import find_model
 from training.config import ConfigError, TokenizerConfig, TrainingConfig, load_config
 from training.dry_run import dry_run, estimate, tiny
-from training.evaluate import documents_for, measure
+from training.evaluate import documents_for, load, measure
 from training.guide.tokenizer import VOCABULARY
 from training.models import ModelError
 from training.runs import open_run
@@ -106,7 +106,7 @@ def test_a_trained_lora_is_a_model_of_its_own_and_its_checkpoints_are_adapters(c
     assert (checkpoint / "adapter_config.json").is_file()
     assert not (run.model / "adapter_config.json").exists()
     both = [
-        measure(find_model(folder), documents_for(small, None, guide=False), 64)[0]
+        measure(*load(find_model(folder)), documents_for(small, None, guide=False), 64)[0]
         for folder in (run.folder, checkpoint)
     ]
     assert both[0].nats == pytest.approx(both[1].nats, rel=1e-3)

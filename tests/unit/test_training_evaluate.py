@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from training.guide.corpus import Message, Question, answers_of, held_out
+from training.guide.corpus import Message, Question, held_out
 from training.guide.evaluate import Judge, ask_alone, ask_in_conversations, report, write
+from training.guide.knowledge import answers
 
 QUESTIONS = [
     Question("run", "en", "what do i type to get this going", "program"),
@@ -25,17 +26,17 @@ class Knowing:
     def __call__(self, conversations: Sequence[list[Message]]) -> list[str]:
         self.conversations += [list(conversation) for conversation in conversations]
         asked = [self._keys[conversation[-1]["content"]] for conversation in conversations]
-        return [answers_of(q.key, "ru" if q.key == "foreign" else q.language) for q in asked]
+        return [answers()[q.key, "ru" if q.key == "foreign" else q.language] for q in asked]
 
 
 def test_an_answer_counts_only_word_for_word_and_in_the_questions_language() -> None:
     judge, question = Judge(), QUESTIONS[0]
-    right = answers_of("run", "en")
+    right = answers()["run", "en"]
     assert judge(question, f"{right}\n").right
     assert not judge(question, right[:-1]).right
     assert judge(question, right[:-1]).language is None
-    assert not judge(question, answers_of("run", "ru")).right
-    assert not judge(question, answers_of("docker", "en")).right
+    assert not judge(question, answers()["run", "ru"]).right
+    assert not judge(question, answers()["docker", "en"]).right
 
 
 def test_questions_are_asked_alone_and_in_conversations_that_keep_what_was_answered() -> None:

@@ -22,7 +22,7 @@ FLOOR_HONEST = 0.8
 
 def begun_right(answer: Answerer, questions: Sequence[Question]) -> list[bool]:
     """Whether a reply has the first word of the right answer, which differs from nearly all others'."""
-    right = {(key, language): text.split()[0] for key, language, text in answers()}
+    right = {(key, language): text.split()[0] for (key, language), text in answers().items()}
     ordered = sorted(questions, key=lambda question: len(question.text))
     found = []
     for at in range(0, len(ordered), 32):

@@ -15,12 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.batches import InOrder, Shuffled
 from training.config import LoopConfig, LoraPart, TrainingConfig
+from training.data.blocks import IGNORED
+from training.devices import precision_of
 from training.guide.install import install
 from training.guide.source import guide_feed
 from training.loop import Loop
 from training.loss_file import LossFile
 from training.models import add_lora
-from training.optimizers import optimizer_for, share_of_rate
+from training.optimizers import Muon, optimizer_for, share_of_rate
 from training.runs import Run, RunError, newest_run, open_run
 from training.saving import DiskFullError, tidy, whole
 
@@ -199,6 +201,55 @@ def test_the_loss_is_that_of_the_whole_model_at_the_counted_positions(tmp_path: 
         assert loop.compute_loss(model, batch).item() == pytest.approx(model(**batch).loss.item(), rel=1e-5)
 
 
+def a_loop(folder: Path) -> tuple[Loop, Any]:
+    model, tokenizer = tiny_model()
+    model.eval()
+    feed = guide_feed(TINY_GUIDE, tokenizer)
+    return Loop(TINY_GUIDE, open_run(TINY_GUIDE, "", folder), model, tokenizer, feed, torch.float32, []), model
+
+
+def test_where_a_teacher_thinks_of_several_tokens_the_loss_is_that_of_all(tmp_path: Path) -> None:
+    loop, model = a_loop(tmp_path)
+    ids = torch.randint(10, 200, (2, 12))
+    labels = torch.full_like(ids, IGNORED)
+    for row, position in ((0, 5), (0, 6), (1, 3), (1, 11)):
+        labels[row, position] = ids[row, position]
+    taught = torch.tensor([[0, 6, 30], [0, 6, 31], [1, 3, 32], [1, 11, 33], [1, 11, 34], [1, 11, 35]])
+    shares = torch.tensor([0.75, 0.25, 1.0, 0.5, 0.3, 0.2])
+
+    with torch.no_grad():
+        told = model(input_ids=ids).logits.log_softmax(dim=-1)
+        wanted = -told[0, 4, ids[0, 5]]
+        for (row, position, token), share in zip(taught.tolist(), shares.tolist(), strict=True):
+            wanted -= share * told[row, position - 1, token]
+        found = loop.compute_loss(model, {"input_ids": ids, "labels": labels, "taught": taught, "shares": shares})
+
+    assert found.item() == pytest.approx(wanted.item() / 4, rel=1e-5)
+
+
+def test_sequences_of_a_row_do_not_see_each_other_where_places_begin_anew(tmp_path: Path) -> None:
+    loop, model = a_loop(tmp_path)
+    ids = torch.randint(10, 200, (1, 14))
+    labels = torch.full_like(ids, IGNORED)
+    labels[0, 13] = ids[0, 13]
+    places = torch.tensor([[*range(6), *range(8)]])
+
+    with torch.no_grad():
+        alone = loop.compute_loss(model, {"input_ids": ids[:, 6:], "labels": labels[:, 6:]})
+        apart = loop.compute_loss(model, {"input_ids": ids, "labels": labels, "position_ids": places})
+        together = loop.compute_loss(model, {"input_ids": ids, "labels": labels})
+
+    assert apart.item() == pytest.approx(alone.item(), rel=1e-5)
+    assert together.item() != pytest.approx(alone.item(), rel=1e-3)
+
+
+def test_the_guides_conversations_see_each_other_in_long_rows_alone() -> None:
+    feed = guide_feed(TINY_GUIDE, tiny_model()[1])
+    for number, batch in enumerate(feed.train[number] for number in range(8)):
+        length = batch["input_ids"].shape[1]
+        assert (length, "position_ids" in batch) == ((2048, False) if number == 7 else (128, True))
+
+
 def test_the_guides_batches_are_the_same_for_the_same_number() -> None:
     _, tokenizer = tiny_model()
     feed, again = guide_feed(TINY_GUIDE, tokenizer), guide_feed(TINY_GUIDE, tokenizer)
@@ -239,9 +290,43 @@ def test_the_guide_is_installed_in_sixteen_bits_and_the_rest_of_its_folder_stays
     assert loaded.dtype == torch.float16
     assert loaded.config.use_cache
     assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
-    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.eos_token == "<|end|>"
     assert "message['role']" in tokenizer.chat_template
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (96, 32), (32, 96)])
+def test_muon_on_a_cpu_steps_as_torchs_own_but_in_more_digits(shape: tuple[int, int]) -> None:
+    chance = torch.Generator().manual_seed(1)
+    first = torch.randn(shape, generator=chance)
+    ours, theirs = (torch.nn.Parameter(first.clone()) for _ in range(2))
+    how: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    one, other = Muon([ours], **how), torch.optim.Muon([theirs], **how)
+    for _ in range(3):
+        gradient = torch.randn(shape, generator=chance)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        one.step()
+        other.step()
+    moved = (theirs - first).norm()
+    assert moved > 1
+    assert (ours - theirs).norm() < 0.02 * moved
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({}, torch.float32),
+    ],
+)
+def test_a_cpu_trains_in_bfloat16_only_where_it_multiplies_in_it(
+    capabilities: dict[str, bool], precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert precision_of(LoopConfig(steps=1, device="cpu")) == precision
+    assert precision_of(LoopConfig(steps=1, device="cpu", precision="bfloat16")) == torch.bfloat16
 
 
 def test_muon_takes_the_matrices_within_the_layers_alone() -> None:
@@ -263,7 +348,7 @@ def test_muon_alone_trains_lora_which_is_matrices_within_the_layers_only() -> No
 
     optimizer = optimizer_for(add_lora(model, lora), LoopConfig(steps=1, optimizer="muon"))
 
-    assert isinstance(optimizer, torch.optim.Muon)
+    assert isinstance(optimizer, Muon)
 
 
 def test_the_rate_rises_then_falls() -> None:

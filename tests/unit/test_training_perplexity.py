@@ -20,7 +20,7 @@ from training import evaluate
 from training.config import as_dict
 from training.data.documents import Document
 from training.data.tokenizers import open_tokenizer
-from training.evaluate import EvaluationError, documents_for, is_guide, measure, run_config
+from training.evaluate import EvaluationError, documents_for, is_guide, load, measure, run_config
 from training.models import open_model, save_model
 from training.perplexity import perplexity
 
@@ -85,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_that_knows_nothing_wavers_among_all_tokens(run: Path) -> None:
     config = run_config(run / "model")
-    found, window = measure(run / "model", documents_for(config, None, guide=False), 64)
+    found, window = measure(*load(run / "model"), documents_for(config, None, guide=False), 64)
     assert found.per_token == pytest.approx(320, rel=0.3)
     assert found.text_bytes == sum(len(d.text.encode()) for d in documents_for(config, None, guide=False))
     assert window == 64
@@ -98,7 +98,7 @@ def test_an_adapter_is_measured_with_its_base_wherever_that_is_seen_from_it(tmp_
     config = adapter / "adapter_config.json"
     config.write_text(config.read_text(encoding="utf-8").replace(str(base), "../base"), encoding="utf-8")
     documents = [Document(text="What is measured by. " * 20)]
-    (with_adapter, _), (alone, _) = measure(adapter, documents), measure(base, documents)
+    (with_adapter, _), (alone, _) = (measure(*load(folder), documents) for folder in (adapter, base))
     assert with_adapter.tokens == alone.tokens
     assert with_adapter.nats != alone.nats
 
@@ -142,6 +142,6 @@ def test_of_the_guide_its_evaluation_is_what_it_is_measured_by() -> None:
     assert is_guide(GUIDE, None)
     documents = list(documents_for(None, None, guide=True))
     assert len(documents) > 300
-    found, _ = measure(GUIDE, documents[:40])
+    found, _ = measure(*load(GUIDE), documents[:40])
     assert 1 < found.per_token < 1.5
     assert math.isfinite(found.per_byte)

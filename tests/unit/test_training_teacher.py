@@ -72,7 +72,7 @@ class Says(Teacher):
 
 
 def test_under_a_teacher_each_question_has_the_answer_that_it_says_in_the_questions_language() -> None:
-    known = {(key, language): text for key, language, text in answers()}
+    known = answers()
     says = Says()
     for talk in islice(Writer(1, teacher=says).conversations(), 64):
         turns = [message for message in talk if message["role"] != "system"]
@@ -89,7 +89,7 @@ class Torn(Says):
 
 
 def test_an_answer_is_drawn_from_what_the_teacher_thinks_and_tells_all_of_it() -> None:
-    known = {(key, language): text for key, language, text in answers()}
+    known = answers()
     languages: dict[str, Language] = {known[key, language]: language for key in KEYS[:2] for language in LANGUAGES}
     drawn = []
     for talk in islice(Writer(1, teacher=Torn()).conversations(), 500):

@@ -87,7 +87,7 @@ def test_only_answers_and_their_ends_count_for_the_loss(tokenizer: Any) -> None:
 
 def test_of_a_cut_answer_only_the_beginning_counts_that_tells_it_from_the_others(tokenizer: Any) -> None:
     packer = Packer(tokenizer, 1)
-    told = [text for _, language, text in answers() if language == "en"]
+    told = [text for (_, language), text in answers().items() if language == "en"]
     for answer in told:
         messages: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
         row = packer.conversation(messages, whole=False)
@@ -99,7 +99,7 @@ def test_of_a_cut_answer_only_the_beginning_counts_that_tells_it_from_the_others
 
 def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any) -> None:
     packer = Packer(tokenizer, 1)
-    texts = [text for _, language, text in answers() if language == "en"]
+    texts = [text for (_, language), text in answers().items() if language == "en"]
     first = {text: tokenizer(text)["input_ids"][0] for text in texts}
     # Two answers that begin alike, and one that does not.
     one, other = next((a, b) for a in texts for b in texts if a < b and first[a] == first[b])

@@ -114,7 +114,7 @@ class Writer:
         self._teacher = teacher
         self._intents = intents()
         self._foreign = Foreign()
-        self._answers = {(key, language): text for key, language, text in answers()}
+        self._answers = answers()
         self._noise = Noise(self._chance)
         self._held_out = {bag(question.text) for question in held_out()}
 
@@ -188,10 +188,3 @@ def spliced(one: str, other: str, chance: random.Random) -> str:
     first, last = one.split(), other.split()
     words = first[: chance.randint(0, len(first))] + last[chance.randint(0, len(last)) :]
     return " ".join(words) or one
-
-
-def answers_of(key: str, language: Language) -> str:
-    """The answer that the guide should give."""
-    if key == FOREIGN:
-        return Foreign().answers[language]
-    return next(intent.answers[language] for intent in intents() if intent.key == key)

@@ -50,7 +50,7 @@ class Judge:
     """Tells which answer a text is."""
 
     def __init__(self) -> None:
-        self._answers: dict[str, tuple[str, Language]] = {text: (key, language) for key, language, text in answers()}
+        self._answers: dict[str, tuple[str, Language]] = {text: asked for asked, text in answers().items()}
 
     def __call__(self, question: Question, text: str) -> Verdict:
         return Verdict(question, *self._answers.get(text.strip(), (_GARBLED, None)))
@@ -61,8 +61,14 @@ def load(folder: Path) -> Answerer:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    return answering(model.eval(), tokenizer)
+
+
+def answering(model: Any, tokenizer: Any) -> Answerer:
+    """A model of `transformers` in evaluation, answering greedily."""
+    import torch
 
     def answer(conversations: Sequence[list[Message]]) -> list[str]:
         rendered = tokenizer.apply_chat_template(
@@ -70,11 +76,12 @@ def load(folder: Path) -> Answerer:
             add_generation_prompt=True,
             tokenize=True,
             padding=True,
+            tokenizer_kwargs={"padding_side": "left"},
             return_dict=True,
             return_tensors="pt",
         )
         with torch.inference_mode():
-            output = model.generate(**rendered, max_new_tokens=_MOST_TOKENS, do_sample=False)
+            output = model.generate(**rendered.to(model.device), max_new_tokens=_MOST_TOKENS, do_sample=False)
         replies = output[:, rendered["input_ids"].shape[1] :]
         return [str(text) for text in tokenizer.batch_decode(replies, skip_special_tokens=True)]
 

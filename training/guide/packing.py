@@ -47,7 +47,7 @@ class Packer:
         self._end = tokenizer.convert_tokens_to_ids(END)
         # The same answers and beginnings of words come again and again; most questions never do.
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
-        texts = [self._encode(text) for _, _, text in answers()]
+        texts = [self._encode(text) for text in answers().values()]
         self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
 
     def reseed(self, seed: int | str) -> None:

@@ -77,13 +77,10 @@ def _ways(key: str, entry: dict[str, Any], language: Language) -> Ways:
     return Ways(tuple(patterns), written, Phrases(phrases, language) if phrases else None)
 
 
-def answers() -> Iterator[tuple[str, Language, str]]:
-    """Key, language and text of every answer."""
-    for intent in intents():
-        for language in LANGUAGES:
-            yield intent.key, language, intent.answers[language]
-    for language, text in Foreign().answers.items():
-        yield FOREIGN, language, text
+def answers() -> dict[tuple[str, Language], str]:
+    """The text of every answer by key and language."""
+    found = {(intent.key, language): intent.answers[language] for intent in intents() for language in LANGUAGES}
+    return found | {(FOREIGN, language): text for language, text in Foreign().answers.items()}
 
 
 def synonyms() -> dict[Language, dict[str, tuple[str, ...]]]:
