@@ -16,7 +16,7 @@ from .training_runs import trained_in_full
 
 # The shares of questions whose replies have to begin as the right answer does, about the program and about all else:
 # whole answers are known by heart later. The guide itself does much better: see models/guide/README.md.
-FLOOR_RIGHT = 0.35
+FLOOR_RIGHT = 0.6
 FLOOR_HONEST = 0.8
 
 
