@@ -56,18 +56,18 @@ class Judge:
         return Verdict(question, *self._answers.get(text.strip(), (_GARBLED, None)))
 
 
-def load(folder: Path) -> Answerer:
-    """A model in a folder, answering greedily."""
+def load(folder: Path, most_tokens: int = _MOST_TOKENS) -> Answerer:
+    """A model in a folder, answering greedily with so many tokens at most."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    return answering(model.eval(), tokenizer)
+    return answering(model.eval(), tokenizer, most_tokens)
 
 
-def answering(model: Any, tokenizer: Any) -> Answerer:
-    """A model of `transformers` in evaluation, answering greedily."""
+def answering(model: Any, tokenizer: Any, most_tokens: int = _MOST_TOKENS) -> Answerer:
+    """A model of `transformers` in evaluation, answering greedily with so many tokens at most."""
     import torch
 
     def answer(conversations: Sequence[list[Message]]) -> list[str]:
@@ -81,7 +81,7 @@ def answering(model: Any, tokenizer: Any) -> Answerer:
             return_tensors="pt",
         )
         with torch.inference_mode():
-            output = model.generate(**rendered.to(model.device), max_new_tokens=_MOST_TOKENS, do_sample=False)
+            output = model.generate(**rendered.to(model.device), max_new_tokens=most_tokens, do_sample=False)
         replies = output[:, rendered["input_ids"].shape[1] :]
         return [str(text) for text in tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
