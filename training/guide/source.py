@@ -61,7 +61,7 @@ class GuideBatches:
             "input_ids": torch.tensor([row.ids for row in rows]),
             "labels": torch.tensor([row.labels for row in rows]),
         }
-        taught = [(number, *one) for number, row in enumerate(rows) for one in row.taught]
+        taught = [(at, *one) for at, row in enumerate(rows) for one in row.taught]
         if taught:
             batch["taught"] = torch.tensor([one[:3] for one in taught])
             batch["shares"] = torch.tensor([one[3] for one in taught])
