@@ -30,6 +30,10 @@ def inside_routes(fake: FakeOllama) -> Sequence[Route]:
         fake.script(*(await request.json())["replies"])
         return JSONResponse({})
 
+    async def speedup(request: Request) -> JSONResponse:
+        fake.speedup = (await request.json())["speedup"]
+        return JSONResponse({})
+
     async def faults(request: Request) -> JSONResponse:
         fake.faults = await request.json()
         return JSONResponse({})
@@ -41,6 +45,7 @@ def inside_routes(fake: FakeOllama) -> Sequence[Route]:
         Route("/_fake/state", state),
         Route("/_fake/models", models, methods=["POST"]),
         Route("/_fake/script", script, methods=["POST"]),
+        Route("/_fake/speedup", speedup, methods=["POST"]),
         Route("/_fake/faults", faults, methods=["POST"]),
         Route("/_fake/away", away, methods=["POST"]),
     ]

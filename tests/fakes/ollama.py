@@ -16,6 +16,7 @@ A server of its own is looked into and changed over HTTP:
     GET  /_fake/state                                   counters, and the bodies of all requests to a model
     POST /_fake/models  {"models": [NAME, ...]}         which models there are from now on
     POST /_fake/script  {"replies": [MESSAGE, ...]}     the next requests are answered as if they were these messages
+    POST /_fake/speedup {"speedup": N}                  how much faster the clock runs from now on
     POST /_fake/faults  {PATH: "500"|"hang"|"cut", ...} what goes wrong at which paths from now on
     POST /_fake/away    {"seconds": N}                  refuse connections for that long; then nothing is loaded
 """

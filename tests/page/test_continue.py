@@ -15,6 +15,7 @@ from tests.site import Program, fake_ollama, server
 
 LONG = "!words 90"
 WHOLE = "".join(reply_to(LONG).pieces)
+_SPEEDUP = 2
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def short(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A server whose replies have forty tokens at most, and its Ollama."""
     folder = tmp_path_factory.mktemp("short")
     with (
-        fake_ollama(folder, "--speedup", "2", "--load-seconds", "0") as ollama,
+        fake_ollama(folder, "--speedup", str(_SPEEDUP), "--load-seconds", "0") as ollama,
         server(folder, OLLAMA_HOST=ollama.url, MAX_TOKENS="40") as site,
     ):
         yield ollama, site
@@ -31,6 +32,14 @@ def short(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def world(short: tuple[Program, Program], visit: Callable[..., Chat]) -> World:
     return World(*short, visit)
+
+
+@pytest.fixture
+def slow(world: World) -> Iterator[None]:
+    """The model writes nine tokens a second: there is time to do something in the middle of a reply."""
+    world.ollama.post("/_fake/speedup", {"speedup": 0.5})
+    yield
+    world.ollama.post("/_fake/speedup", {"speedup": _SPEEDUP})
 
 
 def go_on(chat: Chat) -> None:
@@ -70,6 +79,7 @@ def test_a_reply_that_reached_its_length_goes_on_in_the_same_message(world: Worl
     assert [message["content"] for message in sent] == [LONG, WHOLE, "!echo next"]
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_continuation_that_is_stopped_keeps_both_parts_and_goes_on_again(chat: Chat) -> None:
     chat.ask(LONG)
     go_on(chat)
@@ -86,6 +96,7 @@ def test_a_continuation_that_is_stopped_keeps_both_parts_and_goes_on_again(chat:
     assert chat.replies()[-1] == " ".join(WHOLE.split()[: stopped + 40])
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_reload_in_the_middle_of_a_continuation_loses_nothing(chat: Chat) -> None:
     chat.ask(LONG)
     chat.page.wait_for_url("**/thread/*")
@@ -114,6 +125,7 @@ def test_a_continuation_that_fails_leaves_what_there_was(world: World, chat: Cha
     expect(chat.page.locator(".ai-message", has_text="stopped while it was working")).to_have_count(0)
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_reply_that_was_stopped_goes_on_in_russian(world: World) -> None:
     chat = world.visit(world.server, locale="ru-RU")
     chat.say(LONG)
