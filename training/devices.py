@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import Final
+
 import torch
 
 from training.config import LoopConfig
 from training.runs import RunError
+
+_TRIM_THRESHOLD: Final = -1  # the numbers of mallopt(3)
+_MMAP_MAX: Final = -4
 
 
 def device_of(asked: str) -> str:
@@ -41,3 +47,17 @@ def precision_of(loop: LoopConfig) -> torch.dtype:
     # AVX512-BF16, AMX, and ARM's of such names; without them the same products take four times as long as in float32.
     fast = any(there and name.endswith("bf16") for name, there in torch.cpu.get_capabilities().items())
     return torch.bfloat16 if fast else torch.float32
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that it frees, for as long as it runs, where its C library can (glibc).
+
+    glibc gives every large block back to the system and asks for it anew, page by page: a tenth of each step's time,
+    as a step has logits of tens of megabytes. Without a ceiling for what is kept, it is the most that was in use.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, TypeError):
+        return  # musl, macOS, Windows
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, -1)

@@ -46,7 +46,7 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     from transformers import set_seed
     from transformers.utils import logging
 
-    from training.devices import device_of, precision_of
+    from training.devices import device_of, keep_memory, precision_of
     from training.loop import Loop
     from training.loss_file import LossFile
     from training.watching import Averaging, Bookkeeping, Interruption
@@ -56,6 +56,8 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     device, precision = device_of(config.training.device), precision_of(config.training)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
+    if device == "cpu":
+        keep_memory()
     set_seed(config.seed)
     for folder in (run.folder, run.checkpoints):
         tidy(folder)
@@ -90,13 +92,10 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
 
 def _parts(config: TrainingConfig, run: Run, *, quiet: bool) -> tuple[Any, Any, Any]:
     """The tokenizer, the model and the batches. The tokenizer of a run that has begun is the one it began with."""
+    from training.data.tokenizers import load_tokenizer, open_tokenizer
     from training.saving import whole
 
-    tokenizer = None
-    if run.tokenizer.is_dir():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(run.tokenizer, local_files_only=True)
+    tokenizer = load_tokenizer(str(run.tokenizer)) if run.tokenizer.is_dir() else None
     if config.data.source == "guide":
         from training.guide.source import guide_feed, guide_model, guide_tokenizer
 
@@ -105,7 +104,6 @@ def _parts(config: TrainingConfig, run: Run, *, quiet: bool) -> tuple[Any, Any, 
     else:
         from training.batches import feed_of
         from training.data import open_data
-        from training.data.tokenizers import open_tokenizer
         from training.models import open_model
 
         tokenizer = tokenizer or open_tokenizer(config)

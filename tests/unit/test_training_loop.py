@@ -84,6 +84,8 @@ def test_a_training_that_died_goes_on_to_the_same_losses(
     assert LossFile.read(run.folder) == LossFile.read(whole_run.folder)
     for one, other in zip(_weights(run), _weights(whole_run), strict=True):
         assert torch.equal(one, other)
+    tokenizers = [(each.model / "tokenizer_config.json").read_text() for each in (run, whole_run)]
+    assert tokenizers[0] == tokenizers[1]
 
 
 def test_a_training_that_died_before_its_first_checkpoint_begins_again_in_its_folder(

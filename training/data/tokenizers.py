@@ -129,18 +129,21 @@ def load_tokenizer(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    folder = Path(name).expanduser()
-    if is_folder(name) and not folder.is_dir():
+    folder, local = Path(name).expanduser(), is_folder(name)
+    if local and not folder.is_dir():
         raise DataError(f"the tokenizer {name} is not there; see `tokenizer.reuse` and `model.base` in the config")
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder if is_folder(name) else name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder if local else name, local_files_only=local)
     except Exception as problem:  # noqa: BLE001 - each library on the way has its own errors for a broken file
-        hint = "its files are missing or broken" if is_folder(name) else "check the name and the network"
+        hint = "its files are missing or broken" if local else "check the name and the network"
         raise DataError(f"the tokenizer {name} cannot be loaded; {hint}: {_first_line(problem)}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"the tokenizer {name} has no tokenizer.json, which is needed to know where answers begin")
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise DataError(f"the tokenizer {name} has no words in it; its files are missing or broken")
+    # How it was opened would be saved with it.
+    for key in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(key, None)
     return tokenizer
 
 
