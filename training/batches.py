@@ -23,7 +23,9 @@ class Batches(Protocol):
 
     If rows have several sequences that do not see each other, also of `position_ids` of that shape: one begins where
     these are 0. If a teacher thinks of several tokens at some positions, also of `taught`, a LongTensor [n, 3] of row,
-    position and token, and `shares`, a FloatTensor [n] that is 1 in all by position, in place of its label.
+    position and token, and `shares`, a FloatTensor [n] that is 1 in all by position, in place of its label. If all that
+    is wanted is among some tokens, and only these are to be told apart, also of `candidates`, a LongTensor of them in
+    order.
     """
 
     def __len__(self) -> int: ...

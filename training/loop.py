@@ -107,17 +107,21 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         read = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
         labels = inputs["labels"][:, 1:]
         counted = labels != IGNORED
+        candidates = inputs.get("candidates")
         inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         if inner.config.model_type in _PLAIN_HEAD:
             hidden = inner.base_model(**read, use_cache=False).last_hidden_state[:, :-1]
             places = _in_steps(counted.flatten())
-            logits = inner.get_output_embeddings()(hidden.flatten(0, 1)[places])
+            wanted, head = hidden.flatten(0, 1)[places], inner.get_output_embeddings()
+            logits = head(wanted) if candidates is None else functional.linear(wanted, head.weight[candidates])
         else:
             places = counted.flatten().nonzero().flatten()
             logits = model(**read, use_cache=False).logits[:, :-1].flatten(0, 1)[places]
+            logits = logits if candidates is None else logits[:, candidates]
         targets = labels.flatten()[places]
         log_shares = functional.log_softmax(logits.float(), dim=-1)
         at, tokens, shares = _wanted(targets, places, inputs, labels.shape[1])
+        tokens = tokens if candidates is None else torch.searchsorted(candidates, tokens)
         loss = -(log_shares[at, tokens] * shares).sum()
         return loss / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
 

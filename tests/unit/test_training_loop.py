@@ -251,7 +251,38 @@ def test_the_guides_conversations_see_each_other_in_long_rows_alone() -> None:
     feed = guide_feed(TINY_GUIDE, tiny_model()[1])
     for number, batch in enumerate(feed.train[number] for number in range(8)):
         length = batch["input_ids"].shape[1]
-        assert (length, "position_ids" in batch) == ((2048, False) if number == 7 else (128, True))
+        assert (length, "position_ids" in batch) == ((2048, False) if number in (3, 7) else (128, True))
+
+
+def test_all_that_the_guide_is_to_say_is_among_the_candidates_of_a_batch() -> None:
+    tokenizer = tiny_model()[1]
+    feed = guide_feed(TINY_GUIDE, tokenizer)
+    seen = set()
+    for batch in (feed.train[number] for number in range(8)):
+        candidates = batch["candidates"].tolist()
+        labels = batch["labels"].flatten()
+        assert candidates == sorted(set(candidates))
+        assert set(labels[labels != IGNORED].tolist()) <= set(candidates)
+        seen.update(candidates)
+        assert len(candidates) < TINY_GUIDE.tokenizer.vocabulary
+    assert len(seen) > len(candidates)
+
+
+def test_among_candidates_the_loss_is_that_of_a_model_with_no_other_tokens(tmp_path: Path) -> None:
+    loop, model = a_loop(tmp_path)
+    candidates = torch.arange(10, 200, 3)
+    ids = candidates[torch.randint(0, len(candidates), (2, 12))]
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, 7:] = ids[:, 7:]
+
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[:, 6:11, candidates]
+        wanted = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), torch.searchsorted(candidates, ids[:, 7:].flatten().contiguous())
+        )
+        found = loop.compute_loss(model, {"input_ids": ids, "labels": labels, "candidates": candidates})
+
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_the_guides_batches_are_the_same_for_the_same_number() -> None:

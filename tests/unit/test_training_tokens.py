@@ -1,13 +1,13 @@
 """The guide's tokenizer, its chat template, and rows packed for training."""
 
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from training.guide.corpus import Message, Writer
 from training.guide.knowledge import answers
-from training.guide.packing import IGNORED, Packer
+from training.guide.packing import IGNORED, Kept, Packer
 from training.guide.tokenizer import ASSISTANT, END, SYSTEM, USER, VOCABULARY, levelled, train_tokenizer
 
 CONVERSATION: list[Message] = [
@@ -73,13 +73,13 @@ def test_each_mark_of_the_template_is_one_token(tokenizer: Any) -> None:
 def test_packed_conversations_are_what_the_template_gives(tokenizer: Any) -> None:
     packer = Packer(tokenizer, 1, split=0)
     for conversation in [CONVERSATION, *islice(Writer(2).conversations(), 200)]:
-        row = packer.conversation(conversation, whole=True)
+        row = packer.conversation(conversation, "recited")
         assert row.ids == render(tokenizer, conversation)
         assert row.places == list(range(len(row.ids)))
 
 
 def test_only_answers_and_their_ends_count_for_the_loss(tokenizer: Any) -> None:
-    row = Packer(tokenizer, 1).conversation(CONVERSATION, whole=True)
+    row = Packer(tokenizer, 1).conversation(CONVERSATION, "recited")
     counted = [token for token, label in zip(row.ids, row.labels, strict=True) if label != IGNORED]
     assert counted == [label for label in row.labels if label != IGNORED]
     assert tokenizer.decode(counted) == f"Run `make run`, friend!{END}Пожалуйста, зовите ещё!{END}"
@@ -90,11 +90,22 @@ def test_of_a_cut_answer_only_the_beginning_counts_that_tells_it_from_the_others
     told = [text for (_, language), text in answers().items() if language == "en"]
     for answer in told:
         messages: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-        row = packer.conversation(messages, whole=False)
+        row = packer.conversation(messages, "begun")
         beginning = [label for label in row.labels if label != IGNORED]
         assert len(row.ids) == len(row.labels)
         assert tokenizer.decode(beginning) != answer
         assert [text for text in told if tokenizer(text)["input_ids"][: len(beginning)] == beginning] == [answer]
+
+
+def test_an_answer_that_is_shown_stands_there_whole_and_counts_as_one_that_is_cut(tokenizer: Any) -> None:
+    packer = Packer(tokenizer, 1, split=0)
+    told = next(iter(answers().values()))
+    messages: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": told}]
+    shown, begun = packer.conversation(messages, "shown"), packer.conversation(messages, "begun")
+    assert shown.ids == packer.conversation(messages, "recited").ids
+    counted = [[label for label in row.labels if label != IGNORED] for row in (shown, begun)]
+    assert counted[0] == counted[1]
+    assert all(label in (IGNORED, token) for token, label in zip(shown.ids, shown.labels, strict=True))
 
 
 def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any) -> None:
@@ -109,8 +120,8 @@ def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any)
         {"role": "user", "content": "?"},
         {"role": "assistant", "content": one, "shares": shares},
     ]
-    for whole in (True, False):
-        row = packer.conversation(asked, whole=whole)
+    for kept in get_args(Kept):
+        row = packer.conversation(asked, kept)
         at = next(place for place, label in enumerate(row.labels) if label != IGNORED)
         begun = {token: share for place, token, share in row.taught if place == at}
         assert begun == {first[one]: 0.75, first[third]: 0.25}
@@ -122,7 +133,7 @@ def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any)
 
 
 def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:
-    packed = Packer(tokenizer, 1, split=1).conversation(CONVERSATION, whole=True)
+    packed = Packer(tokenizer, 1, split=1).conversation(CONVERSATION, "recited")
     assert tokenizer.decode(packed.ids) == tokenizer.decode(render(tokenizer, CONVERSATION))
 
 
@@ -130,7 +141,7 @@ def test_every_row_is_full_and_begins_with_a_conversation(tokenizer: Any) -> Non
     packer, conversations = Packer(tokenizer, 1), Writer(3).conversations()
     marks = tokenizer.convert_tokens_to_ids([USER, SYSTEM])
     for whole in (0, 0, 0, 0, 0.5, 1):
-        row = packer.row(conversations, 128, whole)
+        row = packer.row(conversations, 128, whole=whole, recited=0.5)
         assert len(row.ids) == len(row.labels) == len(row.places) == 128
         begins = [at for at, place in enumerate(row.places) if place == 0]
         assert begins[0] == 0

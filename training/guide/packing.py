@@ -7,12 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from training.data.blocks import IGNORED
 from training.guide.corpus import Message
 from training.guide.knowledge import answers
 from training.guide.tokenizer import END, levelled
+
+# What stays of the answers of a conversation. begun: of each the first tokens, which tell it from the others;
+# shown: all, of which only these first ones count; recited: all, and all counts.
+Kept = Literal["begun", "shown", "recited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,9 @@ class Packer:
         tokenizer: the guide's.
         seed: of the cuts.
         split: share of a question's words that are cut in two.
+
+    Attributes:
+        said: all tokens that answers and their ends are made of, in order.
     """
 
     def __init__(self, tokenizer: Any, seed: int, *, split: float = 0.2) -> None:
@@ -48,13 +55,14 @@ class Packer:
         # The same answers and beginnings of words come again and again; most questions never do.
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
         texts = [self._encode(text) for text in answers().values()]
+        self.said = sorted({self._end}.union(*texts))
         self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
 
     def reseed(self, seed: int | str) -> None:
         """From here on cut as this seed gives."""
         self._chance.seed(seed)
 
-    def row(self, conversations: Iterator[list[Message]], length: int, whole: float) -> Row:
+    def row(self, conversations: Iterator[list[Message]], length: int, *, whole: float, recited: float) -> Row:
         """The next `length` ids and labels, and places, counted anew in each conversation. A row begins with a
         conversation, as prompts do.
 
@@ -62,22 +70,26 @@ class Packer:
             conversations: what to pack, without end.
             length: of the row.
             whole: share of conversations whose answers are not cut.
+            recited: share of these that are recited.
         """
         ids: list[int] = []
         labels: list[int] = []
         places: list[int] = []
         taught: list[tuple[int, int, float]] = []
         while len(ids) < length:
-            more = self.conversation(next(conversations), whole=self._chance.random() < whole)
+            kept: Kept = "begun"
+            if self._chance.random() < whole:
+                kept = "recited" if self._chance.random() < recited else "shown"
+            more = self.conversation(next(conversations), kept)
             taught += [(len(ids) + at, token, share) for at, token, share in more.taught]
             ids += more.ids
             labels += more.labels
             places += more.places
         return Row(ids[:length], labels[:length], places[:length], [one for one in taught if one[0] < length])
 
-    def conversation(self, messages: list[Message], *, whole: bool) -> Row:
+    def conversation(self, messages: list[Message], kept: Kept) -> Row:
         """One conversation as the chat template gives it, but for words that are cut in two, and for the answers, of
-        which only the tokens stay that tell one from the others, if it is not to be whole."""
+        which that stays which is to be kept."""
         ids: list[int] = []
         labels: list[int] = []
         taught: list[tuple[int, int, float]] = []
@@ -94,11 +106,11 @@ class Packer:
                     for at in range(len(deciding))
                     for token, share in self._next(deciding[:at], message.get("shares", {})).items()
                 ]
-                content = content if whole else deciding
+                content = deciding if kept == "begun" else content
             labels += [IGNORED] * (len(ids) - len(labels))
             ids += content
             if answer:
-                labels += [*content, self._end] if whole else content
+                labels += [*content, self._end] if kept == "recited" else deciding
             ids.append(self._end)
         return Row(ids, labels + [IGNORED] * (len(ids) - len(labels)), list(range(len(ids))), taught)
 
