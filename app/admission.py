@@ -190,8 +190,8 @@ class Queue:
         return place
 
     def _exit(self, ticket: Ticket) -> None:
-        """One of a visitor's is gone: those after it come a round sooner, behind whoever is in that one already. Else
-        they would wait for as long as others come."""
+        """One of a visitor's is gone: those after it come a round sooner, behind whoever is in that one already, unless
+        the visitor still has one in it. Else they would wait for as long as others come."""
         who = ticket.who
         if who is None:
             return
@@ -200,11 +200,14 @@ class Queue:
             del self._count[who], self._newest[who]
             return
         after = max(ticket.round, self._round)
+        rounds = {other.round for other in (*self._serving, *self._waiting) if other.who == who}
         for other in [other for other in self._waiting if other.who == who and other.round > after]:
-            self._waiting.remove(other)
-            other.round -= 1
-            insort(self._waiting, other, key=_round_of)
-        rounds = [other.round for other in (*self._serving, *self._waiting) if other.who == who]
+            if other.round - 1 not in rounds:
+                self._waiting.remove(other)
+                rounds.discard(other.round)
+                other.round -= 1
+                rounds.add(other.round)
+                insort(self._waiting, other, key=_round_of)
         self._newest[who] = max(*rounds, self._newest[who] - 1)
 
     def tell(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.admission import Queue
@@ -373,6 +373,8 @@ async def test_a_later_round_does_not_go_first_because_it_is_warm() -> None:
 # Whatever comes
 
 
+# One leaves when the round has gone on already: those of its visitor stay in rounds of their own.
+@example([(who, leaves == "-") for who, leaves in ("a+", "a+", "a+", "b+", "b+", "b-", "c-", "c-", "c-", "a-")], 2)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60), st.integers(1, 3))
 def test_nobody_s_first_request_waits_for_more_than_one_of_each_other(
     actions: list[tuple[str, bool]], slots: int
