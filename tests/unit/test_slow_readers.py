@@ -85,6 +85,8 @@ def test_a_program_that_does_not_read_its_stream_holds_no_slot(programs: tuple[P
             + data
         )
         until(lambda: at_rest(ollama, site, asked + 1))
+        # Through so small a window a megabyte takes minutes.
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         came = b""
         while piece := slow.recv(1 << 16):
             came += piece
