@@ -44,7 +44,7 @@ class Packer:
         split: share of a question's words that are cut in two.
 
     Attributes:
-        said: all tokens that answers and their ends are made of, in order.
+        said: all tokens that answers and their ends are made of.
     """
 
     def __init__(self, tokenizer: Any, seed: int, *, split: float = 0.2) -> None:
@@ -55,7 +55,7 @@ class Packer:
         # The same answers and beginnings of words come again and again; most questions never do.
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
         texts = [self._encode(text) for text in answers().values()]
-        self.said = sorted({self._end}.union(*texts))
+        self.said = {self._end}.union(*texts)
         self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
 
     def reseed(self, seed: int | str) -> None:

@@ -46,7 +46,7 @@ class GuideBatches:
         self._packer = Packer(tokenizer, seed)
         self._block, self._tokens = config.data.block, config.training.batch_tokens
         self._seed, self._count = seed, count
-        self._unsaid = sorted(set(range(_vocabulary(tokenizer, config))).difference(self._packer.said))
+        self._unsaid = [token for token in range(_vocabulary(tokenizer, config)) if token not in self._packer.said]
 
     def __len__(self) -> int:
         return self._count
@@ -59,9 +59,9 @@ class GuideBatches:
         self._writer.reseed(f"{self._seed} {number}")
         self._packer.reseed(f"{self._seed} {number}")
         long = number % _LONG_EVERY == _LONG_EVERY - 1
-        length, shares = (self._block * _LONG, _LONG_ROWS) if long else (self._block, _SHORT_ROWS)
+        length, answers = (self._block * _LONG, _LONG_ROWS) if long else (self._block, _SHORT_ROWS)
         conversations = self._writer.conversations()
-        rows = [self._packer.row(conversations, length, **shares) for _ in range(max(self._tokens // length, 1))]
+        rows = [self._packer.row(conversations, length, **answers) for _ in range(max(self._tokens // length, 1))]
         batch = {
             "input_ids": torch.tensor([row.ids for row in rows]),
             "labels": torch.tensor([row.labels for row in rows]),
@@ -74,7 +74,7 @@ class GuideBatches:
             # Where these begin anew, a model of transformers sees another sequence.
             batch["position_ids"] = torch.tensor([row.places for row in rows])
         unsaid = random.Random(f"{self._seed} {number}").sample(self._unsaid, int(_UNSAID * len(self._unsaid)))
-        batch["candidates"] = torch.tensor(sorted([*self._packer.said, *unsaid]))
+        batch["candidates"] = torch.tensor(sorted(self._packer.said.union(unsaid)))
         return batch
 
 
