@@ -5,6 +5,7 @@ A run of the training is `runs/<name>/<time>`, with `model/` at its end and `che
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         return _open(path)
     except OSError as problem:
         raise CheckpointError(
-            f"{problem.filename or path} cannot be read ({problem.strerror}). Give this user the right to read it"
+            f"{problem.filename or path} cannot be read ({problem.strerror}). "
+            f"Give the user that this runs as ({os.getuid()}) the right to: chmod -R a+rX {path}"
         ) from None
 
 
@@ -164,8 +166,8 @@ def _base(folder: Path) -> Path:
     if found is None:
         raise CheckpointError(
             f"{folder} is an adapter, and its base {named} is not on this machine. "
-            f"Get it (QWEN_MODEL={named} make run), or write the folder where it is as base_model_name_or_path "
-            f"in {ADAPTER}"
+            f"Get it (.venv/bin/hf download {named}; into an image: --build-arg QWEN_MODEL={named}), or write the "
+            f"folder where it is as base_model_name_or_path in {ADAPTER}"
         )
     check_model(found)
     return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from app.engines.local_files import CONFIG, INDEX, MAX_HEADER, VOCABULARIES, header, read_json
+from app.engines.local_files import CONFIG, INDEX, MAX_HEADER, VOCABULARIES, header
 
 ADAPTER: Final = "adapter_config.json"
 WEIGHTS: Final = "model.safetensors"
@@ -86,7 +87,7 @@ def check_tokenizer(folder: Path) -> None:
             "Copy the tokenizer's files there from the model that it was trained with"
         )
     file = folder / VOCABULARIES[0]
-    if file.is_file() and not read_json(file):
+    if file.is_file() and not _object(file):
         raise CheckpointError(f"{file} cannot be read. {_COPY_AGAIN}")
 
 
@@ -103,13 +104,23 @@ def _config(file: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"there is no {file.name} in {file.parent}. Name the folder with {CONFIG}, the weights and the tokenizer"
         )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        config = None
-    if not isinstance(config, dict) or not config:
+    config = _object(file)
+    if not config:
         raise CheckpointError(f"{file} cannot be read. {_COPY_AGAIN}")
     return config
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """What a file says; empty where it is broken.
+
+    Raises:
+        OSError: nobody may read it here.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check_architecture(folder: Path, config: Mapping[str, Any]) -> None:
@@ -128,7 +139,7 @@ def _shapes(folder: Path, name: str) -> dict[str, list[int]]:
     """The shapes of all tensors; empty where only torch could read them."""
     index = folder / INDEX
     if name == WEIGHTS and index.is_file():
-        shards = read_json(index).get("weight_map")
+        shards = _object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise CheckpointError(f"{index} cannot be read. {_COPY_AGAIN}")
         files = [folder / str(shard) for shard in sorted(set(shards.values()))]
@@ -153,8 +164,14 @@ def _check_old(folder: Path, name: str) -> None:
             f"there are no weights in {folder} ({name}). Name a checkpoint that was written to its end"
         )
     for part in parts or [file]:
-        if not zipfile.is_zipfile(part):
+        if not (zipfile.is_zipfile(part) or _is_pickle(part)):
             raise CheckpointError(f"{part} is cut off or no file of weights. {_COPY_AGAIN}")
+
+
+def _is_pickle(file: Path) -> bool:
+    """Whether it is what torch wrote before its version 1.6, whose end only loading it finds."""
+    with file.open("rb") as content:
+        return content.read(1) == pickle.PROTO
 
 
 def _tensors(file: Path) -> dict[str, list[int]]:

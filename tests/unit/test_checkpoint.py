@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,7 +163,31 @@ def test_a_folder_that_may_not_be_read_is_told_as_such(model: Path, monkeypatch:
 
     # Root, who runs some of these tests, may read anything.
     monkeypatch.setattr(Path, "open", refuse)
-    assert "cannot be read (Permission denied). Give this user the right" in said_of(model)
+    assert f"cannot be read (Permission denied). Give the user that this runs as ({os.getuid()})" in said_of(model)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors.index.json"])
+def test_a_file_that_may_not_be_read_is_not_said_to_be_damaged(
+    name: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_text
+    (model / name).touch()
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert f"{name} cannot be read (Permission denied)" in said_of(model)
+
+
+def test_weights_of_an_old_torch_are_left_to_loading(model: Path) -> None:
+    import torch
+
+    (model / "model.safetensors").unlink()
+    torch.save({"a": torch.ones(2)}, model / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert find_model(model) == model
 
 
 @with_peft

@@ -221,6 +221,79 @@ def test_a_template_without_system_messages_is_written_without_them() -> None:
     assert "system" not in str(found.in_go())
 
 
+# As in HuggingFaceTB/SmolLM2-1.7B-Instruct.
+WITH_A_DEFAULT = (
+    "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are small.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As in meta-llama/Llama-3.2-1B-Instruct.
+WITH_A_PREAMBLE = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] | trim %}"
+    "{% set messages = messages[1:] %}{% else %}{% set told = '' %}{% endif %}"
+    "{{ '<|im_start|>system\nUp to 2023.\n\n' + told + '<|im_end|>' }}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n\n' + m['content'] | trim + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
+)
+
+
+def test_words_in_place_of_a_system_message_give_way_to_one() -> None:
+    tokenizer = make_tokenizer(None)
+    for jinja, unsaid, before in (
+        (WITH_A_DEFAULT, "<|im_start|>system\nYou are small.<|im_end|>\n", "<|im_start|>system\n"),
+        (WITH_A_PREAMBLE, "<|im_start|>system\nUp to 2023.\n\n<|im_end|>", "<|im_start|>system\nUp to 2023.\n\n"),
+    ):
+        tokenizer.chat_template = jinja
+        found = template_of(tokenizer)
+        assert found is not None
+        assert found.system is not None
+        assert (found.unsaid, found.system.before, found.faithful) == (unsaid, before, True)
+        go = str(found.in_go(without_start=tokenizer.bos_token or ""))
+        assert go.startswith(f"{{{{ if not .System }}}}{unsaid}{{{{ end }}}}{{{{ range ")
+        assert f'{{{{ if eq .Role "system" }}}}{before}{{{{ .Content }}}}' in go
+
+
+def test_a_template_that_puts_the_operators_words_elsewhere_is_left_to_ollama() -> None:
+    tokenizer = make_tokenizer(None)
+    tokenizer.chat_template = (
+        "{% set told = '' %}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] + '\n' %}"
+        "{% set messages = messages[1:] %}{% endif %}"
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + (told if loop.first else '') + m['content']"
+        " + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    assert template_of(tokenizer) is None
+
+
+def test_a_model_that_can_think_is_asked_not_to_as_it_was_trained(qwen3: Path, tmp_path: Path) -> None:
+    # As in Qwen/Qwen3-0.6B.
+    switch = "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    (qwen3 / "chat_template.jinja").write_text(
+        CHATML + "{% if add_generation_prompt %}" + switch + "{% endif %}", encoding="utf-8"
+    )
+    modelfile = export(qwen3, tmp_path / "out.gguf").modelfile.read_text(encoding="utf-8")
+    assert '<|im_start|>assistant\n<think>\n\n</think>\n\n{{ end }}{{ end }}"""' in modelfile
+    assert "# Replies follow without thinking" in modelfile
+
+
+def test_of_several_templates_that_for_chats_is_taken(qwen3: Path, tmp_path: Path) -> None:
+    (qwen3 / "chat_template.jinja").unlink(missing_ok=True)
+    several = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": "tools"}]
+    _change(qwen3 / "tokenizer_config.json", {"chat_template": several})
+    exported = export(qwen3, tmp_path / "out.gguf")
+    assert _field(GGUFReader(exported.model), "tokenizer.chat_template") == CHATML
+    assert exported.template is not None
+
+
+def test_a_last_layer_that_was_trained_apart_is_kept_whatever_the_config_says(qwen3: Path, tmp_path: Path) -> None:
+    weights = load_file(qwen3 / "model.safetensors")
+    embedding = weights["model.embed_tokens.weight"]
+    for last, kept in ((embedding.clone(), False), (embedding + 1, True)):
+        save_file(weights | {"lm_head.weight": last}, qwen3 / "model.safetensors", {"format": "pt"})
+        names = [tensor.name for tensor in GGUFReader(export(qwen3, tmp_path / "out.gguf").model).tensors]
+        assert ("output.weight" in names) is kept
+
+
 @pytest.mark.parametrize(
     ("pattern", "ignore_merges", "name"),
     [(None, False, "gpt-2"), (LLAMA3, True, "llama-bpe"), (LLAMA3, False, "smaug-bpe")],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
+from app.engines.plain_template import STOPS
 from training.export_gguf import ExportError, Kind, export, name_of
 
 
@@ -23,6 +25,7 @@ def main() -> None:
     print(f"{exported.model}: {exported.size / 1e6:.1f} MB; {exported.modelfile} beside it")
     if exported.plain:
         print("The model has no chat template: it was given a plain one (User: ... Assistant: ...).")
+        print(f'Requests to llama-server have to name what ends a reply: "stop": {json.dumps(STOPS)}')
     if exported.template is None:
         print("Its chat template is beyond Ollama's, see the Modelfile; llama-server uses the model's own.")
     elif not exported.template.faithful:

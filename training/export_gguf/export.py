@@ -141,7 +141,7 @@ def _export(folder: Path, name: str, out: Path, kind: Kind) -> Exported:
         writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind.name}"))
         architecture.add_keys(writer)
         tokens.add_to(writer)
-        writer.add_chat_template(tokens.tokenizer.chat_template)
+        writer.add_chat_template(tokens.tokenizer.get_chat_template())
         _write(writer, planned, architecture, weights)
         part.replace(out)
     finally:

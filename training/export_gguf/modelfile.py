@@ -57,6 +57,11 @@ def write_modelfile(
             "# built-in guide: small letters, no ? and !). Ollama's templates cannot; write so to it, or serve it with",
             "# llama-server or with chainlit-ollama itself, which run the model's own.",
         ]
+    if template is not None and template.could_think:
+        lines += [
+            "# Replies follow without thinking, as chainlit-ollama trains and serves it. To let it think, serve the",
+            "# file with llama-server, which runs the model's own template.",
+        ]
     lines += [f"PARAMETER stop {_quoted(stop)}" for stop in dict.fromkeys(stops)]
     if context > _CONTEXT:
         lines.append(f"# The model takes {context}; more than this needs more memory.")

@@ -12,6 +12,7 @@ from training.export_gguf.errors import ExportError
 _COMPUTED: Final = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 _PREFIX: Final = "transformer."
 _LAST: Final = "lm_head.weight"
+_EMBEDDINGS: Final = (".embed_tokens.weight", ".wte.weight")
 
 
 class Weights:
@@ -30,11 +31,20 @@ class Weights:
         self._places = _places(folder)
         found = {name: tuple(part.get_slice(stored).get_shape()) for name, (part, stored) in self._places.items()}
         expected = _expected(config)
-        if tied:
+        # Transformers takes a last layer that is stored, whatever config.json says.
+        if tied and not self._has_last_of_its_own(found):
             found.pop(_LAST, None)
             expected.pop(_LAST, None)
         _compare(folder, found, expected)
         self.shapes: dict[str, tuple[int, ...]] = found
+
+    def _has_last_of_its_own(self, found: Iterable[str]) -> bool:
+        import torch
+
+        embedding = next((name for name in found if name.endswith(_EMBEDDINGS)), None)
+        if _LAST not in found or embedding is None:
+            return False
+        return not torch.equal(self.read(_LAST), self.read(embedding))
 
     def read(self, name: str) -> Any:
         """One tensor."""
