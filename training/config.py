@@ -7,6 +7,7 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -83,6 +84,7 @@ class LoopConfig:
         batch_tokens: tokens read at once; `accumulate` times as many make a step.
         warmup: share of the steps in which the learning rate rises; it falls along a cosine to `lowest` of its height.
         average: decay of the moving average of the weights, which is evaluated and saved; 0: the weights as they are.
+        evaluate_batches: the most of what is held out that an evaluation reads, spread over all of it.
         keep: newest checkpoints that stay; the best model is in the run's `model`.
         patience: evaluations without a better one after which training ends; 0: it goes on.
         recompute: computes what the way back needs a second time, which takes less memory and more time.
@@ -101,6 +103,7 @@ class LoopConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"
     average: float = _number(0.0, 0, 0.99999)
     evaluate_every: int = _number(100, 1)
+    evaluate_batches: int = _number(100, 1)
     save_every: int = _number(100, 1)
     keep: int = _number(2, 1)
     patience: int = _number(0, 0)
@@ -121,6 +124,15 @@ class TrainingConfig:
     model: ModelConfig = ModelConfig()
     lora: LoraPart | None = None
     training: LoopConfig = LoopConfig()
+
+
+_PARTS: Final[dict[str, Any]] = {
+    "data": DataConfig,
+    "tokenizer": TokenizerConfig,
+    "model": ModelConfig,
+    "lora": LoraPart,
+    "training": LoopConfig,
+}
 
 
 def load_config(path: str | Path, train: str = "") -> TrainingConfig:
@@ -203,9 +215,8 @@ def _part(kind: Any, read: Any, place: str) -> Any:
     fields = {known.name: known for known in dataclasses.fields(kind)}
     for key in read:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), list(fields), 1, 0.0)[0]
             within = f" in {place}" if place else ""
-            raise ConfigError(f"there is no {key!r}{within}; the nearest known key is {near!r}")
+            raise ConfigError(f"there is no {key!r}{within}; the nearest known key is {_nearest(str(key), fields)!r}")
     hints = get_type_hints(kind)
     values = {
         key: _value(hints[key], value, fields[key].metadata, f"{place}.{key}" if place else key)
@@ -217,9 +228,20 @@ def _part(kind: Any, read: Any, place: str) -> Any:
     return kind(**values)
 
 
+def _nearest(key: str, fields: Collection[str]) -> str:
+    """The key that was meant: one of these fields, or one that stands elsewhere by this very name."""
+    elsewhere = [
+        f"{part}.{key}" for part, kind in _PARTS.items() if key in {known.name for known in dataclasses.fields(kind)}
+    ]
+    elsewhere += [key] if key in {known.name for known in dataclasses.fields(TrainingConfig)} else []
+    return elsewhere[0] if elsewhere else difflib.get_close_matches(key, list(fields), 1, 0.0)[0]
+
+
 def _value(kind: Any, value: Any, limits: typing.Mapping[str, float], place: str) -> Any:
     if isinstance(kind, types.UnionType):
-        return None if value is None else _value(get_args(kind)[0], value, limits, place)
+        if value is None:
+            raise ConfigError(f"{place} is empty; write `{place}: {{}}` for its defaults, or take it out")
+        return _value(get_args(kind)[0], value, limits, place)
     if dataclasses.is_dataclass(kind):
         return _part(kind, value, place)
     if get_origin(kind) is Literal:

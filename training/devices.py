@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from typing import Final
 
 import torch
@@ -24,8 +25,18 @@ def device_of(asked: str) -> str:
     if asked == "auto":
         return next(device for device, usable in there.items() if usable)
     if not there[asked]:
-        raise RunError(f"training.device is {asked}, which this machine does not have; `auto` takes what there is")
+        lacks = without_cuda() if asked == "cuda" else ""
+        raise RunError(
+            f"training.device is {asked}, which this machine does not have; {lacks or '`auto` takes what there is'}"
+        )
     return asked
+
+
+def without_cuda() -> str:
+    """What to do where there is an NVIDIA card that the installed torch cannot use; empty where it is not so."""
+    if torch.version.cuda or torch.version.hip or not shutil.which("nvidia-smi"):
+        return ""
+    return "the card of NVIDIA needs a torch with CUDA: CUDA=1 make install-local"
 
 
 def precision_of(loop: LoopConfig) -> torch.dtype:

@@ -29,6 +29,7 @@ from training.saving import whole
 _PLAIN_HEAD: Final = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3"})
 # Places that logits are made for come in multiples of it: see _in_steps.
 _STEP: Final = 256
+_MPS_CHANCE: Final = "mps_rng_state.pth"
 
 
 class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
@@ -64,9 +65,12 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         self.control: Any
         self._resumed: Path | None = None
         self._writing: Path | None = None
+        arguments = _arguments(config, run, feed, precision)
+        # Trainer would share a batch among all cards, which an item that is a batch already cannot be.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         super().__init__(
             model,
-            _arguments(config, run, feed, precision),
+            arguments,
             data_collator=only,
             train_dataset=feed.train,
             eval_dataset=feed.held_out if len(feed.held_out) else None,
@@ -88,7 +92,9 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         loop = self.config.training
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda step: share_of_rate(loop, step / num_training_steps)
+            # At the middle of each step, or the first would learn nothing.
+            optimizer or self.optimizer,
+            lambda step: share_of_rate(loop, (step + 0.5) / num_training_steps),
         )
         self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -128,12 +134,14 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The loss by counted token of all that is held out, of the averaged weights where there is an average."""
+        """The loss by counted token of what is held out, of the averaged weights where there is an average."""
         total, tokens = 0.0, 0
+        held_out, most = self.feed.held_out, self.config.training.evaluate_batches
+        numbers = sorted({at * len(held_out) // most for at in range(most)})
         self.model.eval()
         with torch.no_grad(), self.average.in_place() if self.average else nullcontext():
-            for number in range(len(self.feed.held_out)):
-                batch = self._prepare_inputs(self.feed.held_out[number])
+            for number in numbers:
+                batch = self._prepare_inputs(held_out[number])
                 with self.compute_loss_context_manager():
                     total += self.compute_loss(self.model, batch, num_items_in_batch=1).item()
                 tokens += int((batch["labels"][:, 1:] != IGNORED).sum())
@@ -191,6 +199,16 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers has no types here
         self.tokenizer.save_pretrained(folder)
         if self.average:
             self.average.save_raw(folder)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.device.type == "mps":  # which Trainer leaves out
+            torch.save(torch.mps.get_rng_state(), Path(output_dir) / _MPS_CHANCE)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint and self.args.device.type == "mps":
+            torch.mps.set_rng_state(torch.load(Path(checkpoint) / _MPS_CHANCE, weights_only=True))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -258,7 +276,6 @@ def _arguments(config: TrainingConfig, run: Run, feed: Feed, precision: torch.dt
         greater_is_better=False,
         save_strategy="steps",
         save_steps=loop.save_every,
-        save_total_limit=loop.keep,
         use_cache=True,  # in the saved config; compute_loss does without
         disable_tqdm=True,
         report_to="none",

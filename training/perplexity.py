@@ -11,7 +11,8 @@ import numpy as np
 
 from training.data.encoding import Tokens
 
-_BATCH: Final = 8
+_BATCH: Final = 8  # windows at once,
+_LOGITS: Final = 2**27  # but no more numbers than so many come out of them: half a gigabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def perplexity(
 
     nats, guessed = 0.0, 0
     windows = list(_windows(len(tokens), window))
-    batches = [windows[at : at + _BATCH] for at in range(0, len(windows), _BATCH)]
+    size = max(min(_BATCH, _LOGITS // (window * model.config.vocab_size)), 1)
+    batches = [windows[at : at + size] for at in range(0, len(windows), size)]
     with torch.inference_mode():
         for batch in progress(batches):
             rows = np.stack([tokens[begin:end] for begin, _, end in batch]).astype(np.int64)

@@ -12,6 +12,8 @@ from typing import Final
 
 HALF: Final = ".half-"
 _OLD: Final = ".old-"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS: Final = (*map(os.strerror, _FULL), "PytorchStreamWriter failed writing", "iostream error")
 
 
 class DiskFullError(Exception):
@@ -73,11 +75,12 @@ def tidy(folder: Path) -> None:
 
 
 def is_full(problem: BaseException | None) -> bool:
-    """Whether an error comes from a full disk or quota. torch and safetensors have the reason in their texts only."""
+    """Whether an error comes from a full disk or quota. safetensors has the reason in its text only, and torch says no
+    more than that it could not write."""
     while problem is not None:
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(problem, OSError) and problem.errno in _FULL:
             return True
-        if os.strerror(errno.ENOSPC) in str(problem):
+        if any(text in str(problem) for text in _FULL_TEXTS):
             return True
         problem = problem.__cause__ or problem.__context__
     return False

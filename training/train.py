@@ -38,7 +38,8 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
         quiet: nothing is printed.
 
     Raises:
-        RunError: the data has changed since the run began, or the loss is no number any more.
+        RunError: the data has changed since the run began, its last checkpoint is broken, or the loss is no number any
+            more.
         DiskFullError: a checkpoint could not be saved; those before it stay.
         DataError, ModelError: see training.data and training.models.
     """
@@ -46,7 +47,8 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     from transformers import set_seed
     from transformers.utils import logging
 
-    from training.devices import device_of, keep_memory, precision_of
+    from training.checkpoint import check_checkpoint
+    from training.devices import device_of, keep_memory, precision_of, without_cuda
     from training.loop import Loop
     from training.loss_file import LossFile
     from training.watching import Averaging, Bookkeeping, Interruption
@@ -64,10 +66,14 @@ def train(config: TrainingConfig, run: Run, *, quiet: bool = False) -> Outcome:
     last = run.last_checkpoint()
     tokenizer, model, feed = _parts(config, run, quiet=quiet)
     run.check_data(feed.fingerprint)
+    if last:
+        check_checkpoint(last, model.config.model_type)
     begun = int(last.name.rpartition("-")[2]) if last else 0
     if not quiet:
         size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         print(f"{run.folder}: {size:,.1f} million parameters on {device}, {str(precision).removeprefix('torch.')}")
+        if device == "cpu" and (lacks := without_cuda()):
+            print(f"It trains on the processor: {lacks}")
         if last:
             print(f"It goes on after step {begun} ({last}); RESUME=no would start anew.")
     averaging, interruption = Averaging(), Interruption()
@@ -106,6 +112,8 @@ def _parts(config: TrainingConfig, run: Run, *, quiet: bool) -> tuple[Any, Any, 
         from training.data import open_data
         from training.models import open_model
 
+        if not quiet:
+            print("Reading the corpus...", flush=True)
         tokenizer = tokenizer or open_tokenizer(config)
         data = open_data(config, tokenizer, run.tokens)
         if not quiet:

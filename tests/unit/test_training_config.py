@@ -53,6 +53,9 @@ def test_a_number_without_a_dot_is_a_number(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("trainig: {}", "there is no 'trainig'; the nearest known key is 'training'"),
+        ("batch_tokens: 1", "there is no 'batch_tokens'; the nearest known key is 'training.batch_tokens'"),
+        ("training: {seed: 1}", "there is no 'seed' in training; the nearest known key is 'seed'"),
+        ("lora:", "lora is empty; write `lora: {}` for its defaults, or take it out"),
         ("training: {learning_rat: 1}", "no 'learning_rat' in training; the nearest known key is 'learning_rate'"),
         ("training: {steps: many}", "training.steps should be a whole number, not 'many'"),
         ("training: {steps: true}", "training.steps should be a whole number, not True"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,12 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training.batches import InOrder, Shuffled
+from training.checkpoint import check_checkpoint
 from training.config import LoopConfig, LoraPart, TrainingConfig
 from training.data.blocks import IGNORED
 from training.devices import precision_of
 from training.guide.install import install
-from training.guide.source import guide_feed
+from training.guide.source import GuideBatches, guide_feed
 from training.loop import Loop
 from training.loss_file import LossFile
 from training.models import add_lora
@@ -123,6 +126,91 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half(
     trained(ALL_PARTS, tmp_path)
 
     assert losses(run) == losses(unbroken)
+
+
+def test_what_torch_says_of_a_disk_without_room_is_understood(tmp_path: Path) -> None:
+    def save(_: Path) -> None:
+        torch.save({"a": torch.ones(1_000_000)}, "/dev/full")
+
+    with pytest.raises(DiskFullError, match="the disk is full"), whole(tmp_path / "a") as folder:
+        save(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.safetensors", r"model\.safetensors is cut off"),
+        ("raw.safetensors", r"raw\.safetensors is cut off"),
+        ("optimizer.pt", r"optimizer\.pt is missing or cut off"),
+        ("scheduler.pt", r"scheduler\.pt is missing or cut off"),
+        ("rng_state.pth", r"rng_state\.pth is missing or cut off"),
+        ("trainer_state.json", r"trainer_state\.json is missing or cut off"),
+    ],
+)
+def test_a_checkpoint_that_is_broken_is_named_and_the_one_before_it_is_gone_on_from(
+    name: str, said: str, tmp_path: Path, unbroken: Run
+) -> None:
+    shutil.copytree(unbroken.folder.parent, tmp_path / ALL_PARTS.name)
+    run = newest_run(ALL_PARTS.name, tmp_path)
+    assert run is not None
+    (run.folder / "finished.json").unlink()
+    last = run.checkpoints / "checkpoint-8"
+    (last / name).write_bytes((last / name).read_bytes()[:-9])
+
+    with pytest.raises(RunError, match=said) as raised:
+        trained(ALL_PARTS, tmp_path)
+
+    assert str(last) in str(raised.value)
+    shutil.rmtree(last)
+    assert losses(trained(ALL_PARTS, tmp_path)[0]) == losses(unbroken)
+
+
+def test_weights_of_another_model_are_not_gone_on_from(tmp_path: Path, unbroken: Run) -> None:
+    last = unbroken.last_checkpoint()
+    assert last is not None
+    check_checkpoint(last, "qwen3")
+    with pytest.raises(RunError, match="its model is a qwen3, this training's a gpt2"):
+        check_checkpoint(last, "gpt2")
+
+
+def test_one_checkpoint_is_enough(tmp_path: Path) -> None:
+    run, outcome = trained(with_loop(TINY_GUIDE, keep=1), tmp_path)
+    assert run.finished
+    assert outcome.best_step is not None
+    assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-8"]
+
+
+def test_a_training_of_one_step_learns(tmp_path: Path) -> None:
+    run, _ = trained(with_loop(TINY_GUIDE, steps=1), tmp_path)
+    (row,) = LossFile.read(run.folder)
+    assert float(row["learning_rate"]) > 0
+
+
+def test_of_several_cards_one_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = transformers.TrainingArguments.__post_init__
+
+    def with_two_cards(self: Any) -> None:
+        prepare(self)
+        assert self.n_gpu == 0
+        self._n_gpu = 2
+
+    monkeypatch.setattr(transformers.TrainingArguments, "__post_init__", with_two_cards)
+    assert trained(with_loop(TINY_GUIDE, steps=2), tmp_path)[0].finished
+
+
+def test_an_evaluation_reads_no_more_than_it_may_spread_over_all_that_is_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, batch = set(), GuideBatches.__getitem__
+
+    def noted(self: GuideBatches, number: int, /) -> dict[str, Any]:
+        if len(self) == 8 and sys._getframe(1).f_code.co_name == "evaluate":
+            read.add(number)
+        return batch(self, number)
+
+    monkeypatch.setattr(GuideBatches, "__getitem__", noted)
+    trained(with_loop(TINY_GUIDE, steps=4, evaluate_batches=3), tmp_path)
+    assert read == {0, 2, 5}
 
 
 def test_training_ends_when_evaluations_find_nothing_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,12 @@ class Uniform:
     device = torch.device("cpu")
 
     def __init__(self, vocabulary: int) -> None:
-        self.vocabulary = vocabulary
+        self.config = SimpleNamespace(vocab_size=vocabulary)
         self.seen: list[list[int]] = []
 
     def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
         self.seen += input_ids.tolist()
-        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, self.vocabulary))
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, self.config.vocab_size))
 
 
 @given(st.integers(2, 60), st.integers(2, 20))
@@ -51,6 +51,20 @@ def test_each_token_is_guessed_once_whatever_the_window(length: int, window: int
     assert found.per_byte == pytest.approx(100 ** ((length - 1) / 10), rel=1e-3)
     assert {token for row in model.seen for token in row} == set(range(length))
     assert all(len(row) == min(window, length) for row in model.seen)
+
+
+def test_a_large_vocabulary_has_fewer_windows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = np.arange(200, dtype=np.int32) % 50
+    batches: list[int] = []
+
+    def noted(found: list[Any]) -> list[Any]:
+        batches.append(max(len(batch) for batch in found))
+        return found
+
+    whole = perplexity(Uniform(50), tokens, 10, 16, noted)
+    monkeypatch.setattr("training.perplexity._LOGITS", 16 * 50 * 2)
+    assert perplexity(Uniform(50), tokens, 10, 16, noted).nats == pytest.approx(whole.nats)
+    assert batches == [8, 2]
 
 
 def test_what_is_only_read_is_not_guessed() -> None:
