@@ -1,6 +1,6 @@
 """A linear classifier of questions, which says what the guide is taught to answer: knowledge distillation.
 
-From ninety thousand short questions a transformer that begins from nothing learns how their writers write; a linear
+From a hundred thousand short questions a transformer that begins from nothing learns how their writers write; a linear
 classifier of the n-grams of words and letters understands more of what others ask, and cannot write a word. So it
 labels what the guide learns from, also questions that are no longer quite what somebody wrote: half of one and half of
 another, with words lost and letters swapped. The guide follows it there, which is where visitors ask.
