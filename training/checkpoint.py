@@ -3,13 +3,13 @@ training can go on from a checkpoint."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Final
 
 from app.engines.checkpoint import open_checkpoint
-from app.engines.checkpoint_files import ADAPTER, CheckpointError, check_adapter, check_weights
+from app.engines.checkpoint_files import ADAPTER, CheckpointError, check_adapter, check_weights, tensor_shapes
+from app.engines.local_files import read_json
 from training.average import RAW
 from training.runs import RunError
 
@@ -56,23 +56,14 @@ def check_checkpoint(folder: Path, family: str) -> None:
 
 
 def _damage(folder: Path) -> str:
+    """What is wrong with the files beside the weights.
+
+    Raises:
+        CheckpointError: the weights before averaging are cut off.
+    """
+    if (folder / RAW).exists():
+        tensor_shapes(folder / RAW)
     for name in _KEPT:
         if not zipfile.is_zipfile(folder / name):
             return f"{name} is missing or cut off"
-    try:
-        json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{_STATE} is missing or cut off"
-    return "" if _whole(folder / RAW) else f"{RAW} is cut off"
-
-
-def _whole(file: Path) -> bool:
-    """Whether a file of weights is, or there is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        if file.exists():
-            safe_open(file, framework="pt")
-    except SafetensorError:
-        return False
-    return True
+    return "" if read_json(folder / _STATE) else f"{_STATE} is missing or cut off"

@@ -126,15 +126,6 @@ class TrainingConfig:
     training: LoopConfig = LoopConfig()
 
 
-_PARTS: Final[dict[str, Any]] = {
-    "data": DataConfig,
-    "tokenizer": TokenizerConfig,
-    "model": ModelConfig,
-    "lora": LoraPart,
-    "training": LoopConfig,
-}
-
-
 def load_config(path: str | Path, train: str = "") -> TrainingConfig:
     """Read a config.
 
@@ -230,11 +221,14 @@ def _part(kind: Any, read: Any, place: str) -> Any:
 
 def _nearest(key: str, fields: Collection[str]) -> str:
     """The key that was meant: one of these fields, or one that stands elsewhere by this very name."""
-    elsewhere = [
-        f"{part}.{key}" for part, kind in _PARTS.items() if key in {known.name for known in dataclasses.fields(kind)}
-    ]
-    elsewhere += [key] if key in {known.name for known in dataclasses.fields(TrainingConfig)} else []
-    return elsewhere[0] if elsewhere else difflib.get_close_matches(key, list(fields), 1, 0.0)[0]
+    hints = get_type_hints(TrainingConfig)
+    if key in hints:
+        return key
+    for part, kind in hints.items():
+        kind = get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+        if dataclasses.is_dataclass(kind) and key in {known.name for known in dataclasses.fields(kind)}:
+            return f"{part}.{key}"
+    return difflib.get_close_matches(key, list(fields), 1, 0.0)[0]
 
 
 def _value(kind: Any, value: Any, limits: typing.Mapping[str, float], place: str) -> Any:

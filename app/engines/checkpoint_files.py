@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from app.engines.local_files import CONFIG, INDEX, MAX_HEADER, VOCABULARIES, header
+from app.engines.local_files import CONFIG, INDEX, MAX_HEADER, VOCABULARIES, header, readable_json
 
 ADAPTER: Final = "adapter_config.json"
 WEIGHTS: Final = "model.safetensors"
@@ -87,7 +86,7 @@ def check_tokenizer(folder: Path) -> None:
             "Copy the tokenizer's files there from the model that it was trained with"
         )
     file = folder / VOCABULARIES[0]
-    if file.is_file() and not _object(file):
+    if file.is_file() and not readable_json(file):
         raise CheckpointError(f"{file} cannot be read. {_COPY_AGAIN}")
 
 
@@ -104,23 +103,10 @@ def _config(file: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"there is no {file.name} in {file.parent}. Name the folder with {CONFIG}, the weights and the tokenizer"
         )
-    config = _object(file)
+    config = readable_json(file)
     if not config:
         raise CheckpointError(f"{file} cannot be read. {_COPY_AGAIN}")
     return config
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """What a file says; empty where it is broken.
-
-    Raises:
-        OSError: nobody may read it here.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _check_architecture(folder: Path, config: Mapping[str, Any]) -> None:
@@ -139,7 +125,7 @@ def _shapes(folder: Path, name: str) -> dict[str, list[int]]:
     """The shapes of all tensors; empty where only torch could read them."""
     index = folder / INDEX
     if name == WEIGHTS and index.is_file():
-        shards = _object(index).get("weight_map")
+        shards = readable_json(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise CheckpointError(f"{index} cannot be read. {_COPY_AGAIN}")
         files = [folder / str(shard) for shard in sorted(set(shards.values()))]
@@ -152,7 +138,7 @@ def _shapes(folder: Path, name: str) -> dict[str, list[int]]:
             _check_old(folder, name)
     found: dict[str, list[int]] = {}
     for file in files:
-        found |= _tensors(file)
+        found |= tensor_shapes(file)
     return found
 
 
@@ -174,8 +160,12 @@ def _is_pickle(file: Path) -> bool:
         return content.read(1) == pickle.PROTO
 
 
-def _tensors(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of a file's tensors, all of whose bytes are there."""
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """Names and shapes of the tensors of a safetensors file, all of whose bytes are there.
+
+    Raises:
+        CheckpointError: it is cut off, or no such file.
+    """
     size = file.stat().st_size
     with file.open("rb") as content:
         ahead = int.from_bytes(content.read(8), "little")

@@ -97,8 +97,20 @@ def is_whole(folder: Path) -> bool:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a file; empty where there is none."""
     try:
+        return readable_json(file)
+    except OSError:
+        return {}
+
+
+def readable_json(file: Path) -> dict[str, Any]:
+    """The object in a file; empty where it holds none.
+
+    Raises:
+        OSError: the file is missing, or nobody may read it here.
+    """
+    try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 

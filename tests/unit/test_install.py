@@ -56,3 +56,10 @@ def test_with_cuda_torch_comes_without_the_index_of_those_that_lack_it(place: Pa
     assert "torch==2.0" in asked
     assert "example.com" not in asked
     assert said(place, CUDA="1") == said(place) == ""
+
+
+def test_with_cuda_torch_comes_again_after_an_installation_without(place: Path) -> None:
+    said(place, CUDA="1")
+    (place / "local.txt").write_text(_WANTED + "numpy==2.0\n")
+    assert "uninstall" not in said(place)
+    assert "uninstall --yes torch" in said(place, CUDA="1")
