@@ -46,11 +46,12 @@ _SYSTEM: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What conversations are made of: how often a question is about something else, a system prompt comes first,
-    the language changes from one turn to the next; the numbers of turns to choose from; and how often a question is
-    spliced of two, if a teacher is there to say what it asks for."""
+    """What conversations are made of: how often a question is about something else, is in Russian, whose words have
+    more forms to learn, a system prompt comes first, the language is drawn anew for the next turn; the numbers of turns
+    to choose from; and how often a question is spliced of two, if a teacher is there to say what it asks for."""
 
     foreign: float = 0.35
+    russian: float = 0.55
     system: float = 0.1
     other_language: float = 0.15
     turns: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
@@ -131,13 +132,16 @@ class Writer:
     def _draft(self) -> _Draft:
         chance = self._chance
         system = chance.choice(_SYSTEM) if chance.random() < self._mix.system else ""
-        language: Language = chance.choice(LANGUAGES)
+        language = self._language()
         turns = []
         for _ in range(chance.choice(self._mix.turns)):
             if chance.random() < self._mix.other_language:
-                language = chance.choice(LANGUAGES)
+                language = self._language()
             turns.append(self._turn(language))
         return _Draft(system, turns)
+
+    def _language(self) -> Language:
+        return "ru" if self._chance.random() < self._mix.russian else "en"
 
     def _turn(self, language: Language) -> _Turn:
         while True:
