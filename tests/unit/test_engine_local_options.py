@@ -118,12 +118,13 @@ def test_penalties_are_openais_and_of_the_reply_alone(said: list[int], presence:
     assert scores[0].tolist() == pytest.approx(expected)
 
 
-async def test_penalties_make_a_reply_repeat_itself_less(engine: LocalEngine) -> None:
-    # What the guide was never taught; which of these it goes on with again and again hangs on its weights.
-    begun = ("port port", "tokens tokens tokens", "Hello Hello Hello", ", , , ,")
-    plain = [(await ask(engine, raw(text, max_tokens=60))).text for text in begun]
-    varied = [(await ask(engine, raw(text, max_tokens=60, frequency_penalty=2.0))).text for text in begun]
-    assert varied != plain
+async def test_penalties_make_a_reply_repeat_itself_less(tmp_path: Path) -> None:
+    # Of random weights: the guide is so sure of its answers that no penalty changes them.
+    engine = LocalEngine(make_tiny_model(tmp_path), [], device="cpu")
+    plain = (await ask(engine, raw("port port", max_tokens=60))).text
+    varied = (await ask(engine, raw("port port", max_tokens=60, frequency_penalty=2.0))).text
+    await engine.close()
+    assert len(set(varied)) > len(set(plain))
 
 
 # What is read

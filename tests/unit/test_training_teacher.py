@@ -120,7 +120,9 @@ def test_questions_are_spliced_only_where_a_teacher_says_what_they_ask_for() -> 
         return {message["content"] for talk in talks for message in talk if message["role"] == "user"}
 
     assert asked(1.0, None) == asked(0.0, None)
-    assert not asked(1.0, Says()) & asked(0.0, Says())
+    spliced_ones, whole_ones = asked(1.0, Says()), asked(0.0, Says())
+    # A splice may take all of one question and nothing of the other.
+    assert len(spliced_ones & whole_ones) < len(whole_ones) / 10
 
 
 def test_no_question_for_evaluation_is_written_where_questions_are_spliced() -> None:
