@@ -114,15 +114,24 @@ def test_a_spliced_question_is_the_beginning_of_one_and_the_end_of_another() -> 
     assert spliced(one, "", random.Random(2))
 
 
-def test_questions_are_spliced_only_where_a_teacher_says_what_they_ask_for() -> None:
-    def asked(share: float, teacher: Teacher | None) -> set[str]:
-        talks = islice(Writer(1, Mix(spliced=share), teacher).conversations(), 64)
-        return {message["content"] for talk in talks for message in talk if message["role"] == "user"}
+def test_questions_are_spliced_only_where_a_teacher_says_what_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = []
 
+    def joining(one: str, other: str, chance: random.Random) -> str:
+        joined.append(spliced(one, other, chance))
+        return joined[-1]
+
+    def asked(share: float, teacher: Teacher | None) -> list[str]:
+        talks = islice(Writer(1, Mix(spliced=share), teacher).conversations(), 256)  # all that are written at once
+        return [message["content"] for talk in talks for message in talk if message["role"] == "user"]
+
+    monkeypatch.setattr("training.guide.corpus.spliced", joining)
     assert asked(1.0, None) == asked(0.0, None)
-    spliced_ones, whole_ones = asked(1.0, Says()), asked(0.0, Says())
-    # A splice may take all of one question and nothing of the other.
-    assert len(spliced_ones & whole_ones) < len(whole_ones) / 10
+    whole_ones = asked(0.0, Says())
+    assert not joined
+    spliced_ones = asked(1.0, Says())
+    assert spliced_ones != whole_ones
+    assert len(joined) >= len(spliced_ones)
 
 
 def test_no_question_for_evaluation_is_written_where_questions_are_spliced() -> None:
