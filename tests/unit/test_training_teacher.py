@@ -14,6 +14,7 @@ from training.guide.corpus import Mix, Writer, bag, held_out, spliced
 from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers, intents
 from training.guide.teacher import Teacher
 from training.guide.teacher import teacher as guides
+from training.guide.tokenizer import levelled
 
 from .training_runs import TINY_GUIDE, tiny_model
 
@@ -100,6 +101,28 @@ def test_an_answer_is_drawn_from_what_the_teacher_thinks_and_tells_all_of_it() -
                 assert message["shares"] == {known[KEYS[0], language]: 0.25, known[KEYS[1], language]: 0.75}
     seconds = sum(text in {known[KEYS[1], language] for language in LANGUAGES} for text in drawn)
     assert 0.68 < seconds / len(drawn) < 0.82
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 50])
+def test_beginnings_of_a_question_have_what_the_teacher_says_of_them(most: int) -> None:
+    known, says = answers(), Says()
+    many = 0
+    for talk in islice(Writer(1, Mix(foreseen=most), says).conversations(), 256):
+        for message in talk:
+            if message["role"] == "user":
+                words = levelled(message["content"]).split(" ")
+                foreseen = message["foreseen"]
+                assert len(foreseen) == min(most, max(len(words) - 2, 0))
+                many += len(foreseen)
+                for size, shares in foreseen.items():
+                    assert 2 <= size < len(words)
+                    text = " ".join(words[:size])
+                    assert shares == {known[says.of(text), says.asked[text]]: 1.0}
+    assert (many > 0) == (most > 0)
+
+
+def test_without_a_teacher_no_beginning_has_an_answer() -> None:
+    assert not any("foreseen" in message for talk in islice(Writer(1).conversations(), 50) for message in talk)
 
 
 def test_a_spliced_question_is_the_beginning_of_one_and_the_end_of_another() -> None:

@@ -132,6 +132,36 @@ def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any)
         assert all(row.labels[place] != IGNORED for place, _, _ in row.taught)
 
 
+@pytest.mark.parametrize("split", [0, 1])
+def test_right_after_a_questions_beginning_stands_how_the_answers_to_it_begin(tokenizer: Any, split: float) -> None:
+    texts = [text for (_, language), text in answers().items() if language == "en"]
+    first = {text: tokenizer(text)["input_ids"][0] for text in texts}
+    one = texts[0]
+    other = next(text for text in texts if first[text] != first[one])
+    asked: list[Message] = [
+        {
+            "role": "user",
+            "content": "Ещё: what, Does it COST me?",
+            "foreseen": {2: {one: 1.0}, 4: {one: 0.2, other: 0.8}},
+        },
+        {"role": "assistant", "content": one, "shares": {one: 1.0}},
+    ]
+    packer = Packer(tokenizer, 1, split=split, foreseen=0.25)
+    for kept in get_args(Kept):
+        row = packer.conversation(asked, kept)
+        answer = row.ids.index(tokenizer.convert_tokens_to_ids(ASSISTANT)) + 1
+        counted = {place: label for place, label in enumerate(row.labels[:answer]) if label != IGNORED}
+        assert [tokenizer.decode(row.ids[1:place]) for place in counted] == ["еще: what", "еще: what does it"]
+        assert list(counted.values()) == [first[one], first[other]]
+        soon, later = counted
+        told = {(place, token): share for place, token, share in row.taught if place < answer}
+        assert told == {
+            (soon, first[one]): 0.25,
+            (later, first[one]): pytest.approx(0.05),
+            (later, first[other]): pytest.approx(0.2),
+        }
+
+
 def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:
     packed = Packer(tokenizer, 1, split=1).conversation(CONVERSATION, "recited")
     assert tokenizer.decode(packed.ids) == tokenizer.decode(render(tokenizer, CONVERSATION))

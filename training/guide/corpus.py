@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
 from training.guide.knowledge import FOREIGN, LANGUAGES, Foreign, Intent, Language, answers, intents
 from training.guide.noise import Noise
+from training.guide.tokenizer import levelled
 
 if TYPE_CHECKING:
     from training.guide.teacher import Teacher
@@ -24,15 +25,18 @@ EVALUATION: Final = Path(__file__).parent / "evaluation"
 
 
 class Message(TypedDict):
-    """As chat templates take it. `shares`: of an answer under a teacher, all that might be answered instead, itself
-    among them, and how likely each is."""
+    """As chat templates take it. Under a teacher also, of an answer, `shares`: all that might be answered instead,
+    itself among them, and how likely each is; of a question, `foreseen`: the same for its beginnings, by the number of
+    their words, spaces between them, once it is `levelled`."""
 
     role: str
     content: str
     shares: NotRequired[dict[str, float]]
+    foreseen: NotRequired[dict[int, dict[str, float]]]
 
 
 _TOGETHER: Final = 256  # conversations that are written at once
+_FORESEEN_FROM: Final = 2  # words of a question; one alone asks for hardly anything
 
 _SYSTEM: Final = (
     "Answer briefly.",
@@ -48,7 +52,8 @@ _SYSTEM: Final = (
 class Mix:
     """What conversations are made of: how often a question is about something else, is in Russian, whose words have
     more forms to learn, a system prompt comes first, the language is drawn anew for the next turn; the numbers of turns
-    to choose from; and how often a question is spliced of two, if a teacher is there to say what it asks for."""
+    to choose from. And, if a teacher is there to say what each asks for: how often a question is spliced of two, and
+    how many beginnings of it are labelled as well."""
 
     foreign: float = 0.35
     russian: float = 0.55
@@ -56,6 +61,7 @@ class Mix:
     other_language: float = 0.15
     turns: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
     spliced: float = 0.3
+    foreseen: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +111,8 @@ class Writer:
     Args:
         seed: two writers of one seed write the same, under one teacher.
         mix: what the conversations are made of.
-        teacher: says what is answered, also to questions that are spliced of two; without one each question has the
-            answer that it was written to ask for, and none is spliced.
+        teacher: says what is answered, also to questions that are spliced of two, and to beginnings; without one each
+            question has the answer that it was written to ask for, none is spliced, and no beginning has an answer.
     """
 
     def __init__(self, seed: int, mix: Mix | None = None, teacher: Teacher | None = None) -> None:
@@ -166,24 +172,47 @@ class Writer:
         return intent.key, intent.ways[language].question(self._chance)
 
     def _answered(self, drafts: list[_Draft]) -> Iterator[list[Message]]:
-        answered = iter(self._answers_to([turn for draft in drafts for turn in draft.turns]))
+        turns = [turn for draft in drafts for turn in draft.turns]
+        exchanges = zip(self._questions(turns), self._answers_to(turns), strict=True)
         for draft in drafts:
             messages: list[Message] = [{"role": "system", "content": draft.system}] if draft.system else []
-            for turn in draft.turns:
-                messages += [{"role": "user", "content": turn.text}, next(answered)]
+            for _ in draft.turns:
+                messages += next(exchanges)
             yield messages
+
+    def _questions(self, turns: list[_Turn]) -> list[Message]:
+        questions: list[Message] = [{"role": "user", "content": turn.text} for turn in turns]
+        if self._teacher is None:
+            return questions
+        begun = []
+        for question, turn in zip(questions, turns, strict=True):
+            question["foreseen"] = {}
+            words = levelled(turn.text).split(" ")
+            sizes = range(_FORESEEN_FROM, len(words))
+            for size in self._chance.sample(sizes, min(self._mix.foreseen, len(sizes))):
+                begun.append((question["foreseen"], size, _Turn(turn.key, turn.language, " ".join(words[:size]))))
+        said = self._said(self._teacher, [beginning for _, _, beginning in begun])
+        for (foreseen, size, _), shares in zip(begun, said, strict=True):
+            foreseen[size] = shares
+        return questions
 
     def _answers_to(self, turns: list[_Turn]) -> list[Message]:
         if self._teacher is None:
             return [{"role": "assistant", "content": self._answers[turn.key, turn.language]} for turn in turns]
-        found: dict[int, Message] = {}
+        found: list[Message] = []
+        for shares in self._said(self._teacher, turns):
+            (drawn,) = self._chance.choices(list(shares), list(shares.values()))
+            found.append({"role": "assistant", "content": drawn, "shares": shares})
+        return found
+
+    def _said(self, teacher: Teacher, turns: list[_Turn]) -> list[dict[str, float]]:
+        """The answers that the teacher would give to each, in its language, and how likely each is."""
+        found: dict[int, dict[str, float]] = {}
         for language in LANGUAGES:
             places = [place for place, turn in enumerate(turns) if turn.language == language]
-            taught = self._teacher.shares([turns[place].text for place in places], language)
+            taught = teacher.shares([turns[place].text for place in places], language)
             for place, keys in zip(places, taught, strict=True):
-                shares = {self._answers[key, language]: share for key, share in keys.items()}
-                (drawn,) = self._chance.choices(list(shares), list(shares.values()))
-                found[place] = {"role": "assistant", "content": drawn, "shares": shares}
+                found[place] = {self._answers[key, language]: share for key, share in keys.items()}
         return [found[place] for place in range(len(turns))]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal
 
 from training.data.blocks import IGNORED
@@ -22,19 +23,30 @@ Kept = Literal["begun", "shown", "recited"]
 @dataclass(frozen=True, slots=True)
 class Row:
     """Token ids, what each is to be foretold as (`IGNORED`: it does not count), and its place in its conversation.
-    `taught`: at a position, a token that a teacher would put there, and its share; all of a position make 1."""
+    `taught`: at a position, a token that a teacher would put there, and its share; all of a position make 1, or inside
+    of a question the weight of what is foreseen there."""
 
-    ids: list[int]
-    labels: list[int]
-    places: list[int]
-    taught: list[tuple[int, int, float]]
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    taught: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def extend(self, more: Row) -> None:
+        """Put another one after it; places are not counted on."""
+        self.taught.extend((len(self.ids) + at, token, share) for at, token, share in more.taught)
+        self.ids.extend(more.ids)
+        self.labels.extend(more.labels)
+        self.places.extend(more.places)
 
 
 class Packer:
-    """Packs conversations into rows of ids and labels; only the answers, and their ends, count for the loss.
+    """Packs conversations into rows of ids and labels; only the answers, and their ends, count for the loss, and some
+    places inside of questions.
 
     What a question asks for shows in the first words of its answer; the rest of an answer is known by heart early. So
     most conversations have their answers cut after these, which leaves room for far more questions.
+    Where a teacher has labelled a question's beginning, its answer is to be foretold right after it: what a transformer
+    computes there anyway learns as well, which it does at hardly any cost.
     A question's words are cut at places that change from time to time (as BPE-dropout does, arXiv:1910.13267, but
     from our seed), so that forms of a word and slips of the finger are known by their parts.
 
@@ -42,15 +54,16 @@ class Packer:
         tokenizer: the guide's.
         seed: of the cuts.
         split: share of a question's words that are cut in two.
+        foreseen: what counts for the loss at a question's beginning, where an answer's token counts 1.
 
     Attributes:
         said: all tokens that answers and their ends are made of.
     """
 
-    def __init__(self, tokenizer: Any, seed: int, *, split: float = 0.2) -> None:
+    def __init__(self, tokenizer: Any, seed: int, *, split: float = 0.2, foreseen: float = 0.5) -> None:
         self._tokenizer = tokenizer.backend_tokenizer  # the way around it takes longer than the tokens
         self._chance = random.Random(seed)
-        self._split = split
+        self._split, self._foreseen = split, foreseen
         self._end = tokenizer.convert_tokens_to_ids(END)
         # The same answers and beginnings of words come again and again; most questions never do.
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
@@ -72,47 +85,58 @@ class Packer:
             whole: share of conversations whose answers are not cut.
             recited: share of these that are recited.
         """
-        ids: list[int] = []
-        labels: list[int] = []
-        places: list[int] = []
-        taught: list[tuple[int, int, float]] = []
-        while len(ids) < length:
+        row = Row()
+        while len(row.ids) < length:
             kept: Kept = "begun"
             if self._chance.random() < whole:
                 kept = "recited" if self._chance.random() < recited else "shown"
-            more = self.conversation(next(conversations), kept)
-            taught += [(len(ids) + at, token, share) for at, token, share in more.taught]
-            ids += more.ids
-            labels += more.labels
-            places += more.places
-        return Row(ids[:length], labels[:length], places[:length], [one for one in taught if one[0] < length])
+            row.extend(self.conversation(next(conversations), kept))
+        taught = [one for one in row.taught if one[0] < length]
+        return Row(row.ids[:length], row.labels[:length], row.places[:length], taught)
 
     def conversation(self, messages: list[Message], kept: Kept) -> Row:
         """One conversation as the chat template gives it, but for words that are cut in two, and for the answers, of
         which that stays which is to be kept."""
-        ids: list[int] = []
-        labels: list[int] = []
-        taught: list[tuple[int, int, float]] = []
+        row = Row()
         for message in messages:
-            answer = message["role"] == "assistant"
-            ids += self._encode(f"<|{message['role']}|>")
-            content = (
-                self._question(message["content"]) if message["role"] == "user" else self._encode(message["content"])
-            )
-            if answer:
-                deciding = content[: self._deciding(content)]
-                taught += [
-                    (len(ids) + at, token, share)
-                    for at in range(len(deciding))
-                    for token, share in self._next(deciding[:at], message.get("shares", {})).items()
-                ]
-                content = deciding if kept == "begun" else content
-            labels += [IGNORED] * (len(ids) - len(labels))
-            ids += content
-            if answer:
-                labels += [*content, self._end] if kept == "recited" else deciding
-            ids.append(self._end)
-        return Row(ids, labels + [IGNORED] * (len(ids) - len(labels)), list(range(len(ids))), taught)
+            row.extend(_silent(self._encode(f"<|{message['role']}|>")))
+            match message["role"]:
+                case "user":
+                    row.extend(self._question(message))
+                case "assistant":
+                    row.extend(self._answer(message, kept))
+                case _:
+                    row.extend(_silent([*self._encode(message["content"]), self._end]))
+        row.places.extend(range(len(row.ids)))
+        return row
+
+    def _question(self, message: Message) -> Row:
+        words = [self._word(word, number) for number, word in enumerate(levelled(message["content"]).split(" "))]
+        row = _silent([*chain.from_iterable(words), self._end])
+        for size, shares in message.get("foreseen", {}).items():
+            at = sum(map(len, words[:size]))
+            first = self._next([], shares)
+            row.labels[at] = max(first, key=first.__getitem__)
+            row.taught.extend((at, token, self._foreseen * share) for token, share in first.items())
+        return row
+
+    def _word(self, word: str, number: int) -> list[int]:
+        word = f" {word}" if number else word
+        at = self._chance.randrange(2, len(word)) if len(word) > 3 and self._chance.random() < self._split else 0
+        return self._encode(word[:at]) + self._encode(word[at:])
+
+    def _answer(self, message: Message, kept: Kept) -> Row:
+        content = self._encode(message["content"])
+        deciding = content[: self._deciding(content)]
+        row = _silent([*(deciding if kept == "begun" else content), self._end])
+        counted = row.ids if kept == "recited" else deciding
+        row.labels[: len(counted)] = counted
+        row.taught.extend(
+            (at, token, share)
+            for at in range(len(deciding))
+            for token, share in self._next(deciding[:at], message.get("shares", {})).items()
+        )
+        return row
 
     def _deciding(self, answer: list[int]) -> int:
         """The number of first tokens that tell an answer from the others."""
@@ -129,16 +153,10 @@ class Packer:
         total = sum(found.values())
         return {token: share / total for token, share in found.items()}
 
-    def _question(self, text: str) -> list[int]:
-        text = levelled(text)
-        if self._split == 0:
-            return self._encode(text)
-        found: list[int] = []
-        for number, word in enumerate(text.split(" ")):
-            word = f" {word}" if number else word
-            at = self._chance.randrange(2, len(word)) if len(word) > 3 and self._chance.random() < self._split else 0
-            found += self._encode(word[:at]) + self._encode(word[at:])
-        return found
-
     def _tokens(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _silent(ids: list[int]) -> Row:
+    """Tokens of which none counts."""
+    return Row(ids, [IGNORED] * len(ids))
