@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ pytest_plugins = ["tests.browser"]
 # How long an example takes says more of the machine than of the program.
 settings.register_profile("no deadlines", deadline=None)
 settings.load_profile("no deadlines")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that tests start and press it for.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _BROWSER = [Path(__file__).parent / folder for folder in ("page", "container")]
 
