@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training.guide import source
-from training.guide.corpus import Mix, Writer, bag, held_out, spliced
+from training.guide.corpus import Mix, Question, Writer, bag, held_out, spliced
 from training.guide.knowledge import FOREIGN, LANGUAGES, Language, answers, intents
 from training.guide.teacher import Teacher
 from training.guide.teacher import teacher as guides
@@ -155,6 +155,20 @@ def test_questions_are_spliced_only_where_a_teacher_says_what_they_ask_for(monke
     spliced_ones = asked(1.0, Says())
     assert spliced_ones != whole_ones
     assert len(joined) >= len(spliced_ones)
+
+
+def test_a_beginning_that_is_a_question_for_evaluation_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(*kept_apart: Question) -> list[str]:
+        monkeypatch.setattr("training.guide.corpus.held_out", lambda: list(kept_apart))
+        says = Says()
+        talks = list(islice(Writer(1, Mix(foreseen=50), says).conversations(), 256))
+        whole_ones = {message["content"] for talk in talks for message in talk if message["role"] == "user"}
+        return sorted(set(says.asked) - whole_ones)
+
+    texts = begun()
+    kept_apart = " ".join(reversed(texts[0].split()))
+    left = [text for text in texts if bag(text) != bag(kept_apart)]
+    assert begun(Question("port", "en", kept_apart, "free")) == left != texts
 
 
 def test_no_question_for_evaluation_is_written_where_questions_are_spliced() -> None:

@@ -50,18 +50,18 @@ _SYSTEM: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What conversations are made of: how often a question is about something else, is in Russian, whose words have
-    more forms to learn, a system prompt comes first, the language is drawn anew for the next turn; the numbers of turns
-    to choose from. And, if a teacher is there to say what each asks for: how often a question is spliced of two, and
-    how many beginnings of it are labelled as well."""
+    """What conversations are made of: how often a question is about something else, is in Russian, a system prompt
+    comes first, the language is drawn anew for the next turn; the numbers of turns to choose from. And, if a teacher is
+    there to say what each asks for: how often a question is spliced of two, and how many beginnings of it are labelled
+    as well."""
 
     foreign: float = 0.35
-    russian: float = 0.55
+    russian: float = 0.5
     system: float = 0.1
     other_language: float = 0.15
     turns: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
     spliced: float = 0.3
-    foreseen: int = 4
+    foreseen: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,9 @@ class Writer:
             words = levelled(turn.text).split(" ")
             sizes = range(_FORESEEN_FROM, len(words))
             for size in self._chance.sample(sizes, min(self._mix.foreseen, len(sizes))):
-                begun.append((question["foreseen"], size, _Turn(turn.key, turn.language, " ".join(words[:size]))))
+                text = " ".join(words[:size])
+                if bag(text) not in self._held_out:
+                    begun.append((question["foreseen"], size, _Turn(turn.key, turn.language, text)))
         said = self._said(self._teacher, [beginning for _, _, beginning in begun])
         for (foreseen, size, _), shares in zip(begun, said, strict=True):
             foreseen[size] = shares
