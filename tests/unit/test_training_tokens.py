@@ -1,13 +1,14 @@
 """The guide's tokenizer, its chat template, and rows packed for training."""
 
+from collections import Counter
 from itertools import islice
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import pytest
 
 from training.guide.corpus import Message, Writer
 from training.guide.knowledge import answers
-from training.guide.packing import IGNORED, Kept, Packer
+from training.guide.packing import IGNORED, Kept, Packer, Row
 from training.guide.tokenizer import ASSISTANT, END, SYSTEM, USER, VOCABULARY, levelled, train_tokenizer
 
 CONVERSATION: list[Message] = [
@@ -17,6 +18,7 @@ CONVERSATION: list[Message] = [
     {"role": "user", "content": "Ещё раз спасибо!"},
     {"role": "assistant", "content": "Пожалуйста, зовите ещё!"},
 ]
+TAUGHT: Final[list[Kept]] = ["begun", "shown", "recited"]  # under the questions that ask for them
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,41 @@ def test_an_answer_that_is_shown_stands_there_whole_and_counts_as_one_that_is_cu
     assert all(label in (IGNORED, token) for token, label in zip(shown.ids, shown.labels, strict=True))
 
 
+def test_an_answer_that_stands_under_any_question_is_known_from_its_first_tokens_on(tokenizer: Any) -> None:
+    packer = Packer(tokenizer, 1)
+    told = [tokenizer(text)["input_ids"] for text in answers().values()]
+    end = tokenizer.convert_tokens_to_ids(END)
+    one = next(iter(answers().values()))
+    asked: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": one, "shares": {one: 1}}]
+    seen = set()
+    for _ in range(40 * len(told)):
+        row = packer.conversation(asked, "strayed")
+        begins = row.ids.index(tokenizer.convert_tokens_to_ids(ASSISTANT)) + 1
+        answer = row.ids[begins:-1]
+        seen.add(told.index(answer))
+        assert row.ids[-1] == row.labels[-1] == end
+        assert row.taught == []
+        silent = row.labels.count(IGNORED)
+        assert row.labels[silent:] == row.ids[silent:]
+        beginning = row.ids[begins:silent]
+        assert [other for other in told if other[: len(beginning)] == beginning] == [answer]
+        assert beginning[:-1] == [] or sum(other[: len(beginning) - 1] == beginning[:-1] for other in told) > 1
+    assert len(seen) == len(told)
+
+
+def test_each_kind_is_as_frequent_as_it_is_to_be(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    packer, seen = Packer(tokenizer, 1), Counter[str]()
+
+    def conversation(messages: list[Message], kept: Kept) -> Row:
+        seen[kept] += 1
+        return Row([0], [0], [0])
+
+    monkeypatch.setattr(packer, "conversation", conversation)
+    packer.row(iter(lambda: CONVERSATION, None), 10_000, {"shown": 0.2, "recited": 0.1, "strayed": 0.05})
+    shares = {kept: count / 10_000 for kept, count in seen.items()}
+    assert shares == pytest.approx({"begun": 0.65, "shown": 0.2, "recited": 0.1, "strayed": 0.05}, abs=0.02)
+
+
 def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any) -> None:
     packer = Packer(tokenizer, 1)
     texts = [text for (_, language), text in answers().items() if language == "en"]
@@ -120,7 +157,7 @@ def test_what_a_teacher_thinks_stands_at_each_token_that_decides(tokenizer: Any)
         {"role": "user", "content": "?"},
         {"role": "assistant", "content": one, "shares": shares},
     ]
-    for kept in get_args(Kept):
+    for kept in TAUGHT:
         row = packer.conversation(asked, kept)
         at = next(place for place, label in enumerate(row.labels) if label != IGNORED)
         begun = {token: share for place, token, share in row.taught if place == at}
@@ -170,8 +207,9 @@ def test_words_cut_in_two_spell_the_same(tokenizer: Any) -> None:
 def test_every_row_is_full_and_begins_with_a_conversation(tokenizer: Any) -> None:
     packer, conversations = Packer(tokenizer, 1), Writer(3).conversations()
     marks = tokenizer.convert_tokens_to_ids([USER, SYSTEM])
-    for whole in (0, 0, 0, 0, 0.5, 1):
-        row = packer.row(conversations, 128, whole=whole, recited=0.5)
+    mixes: list[dict[Kept, float]] = [{}] * 4 + [{"shown": 0.2, "recited": 0.2, "strayed": 0.1}, {"recited": 1}]
+    for mix in mixes:
+        row = packer.row(conversations, 128, mix)
         assert len(row.ids) == len(row.labels) == len(row.places) == 128
         begins = [at for at, place in enumerate(row.places) if place == 0]
         assert begins[0] == 0

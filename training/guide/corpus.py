@@ -10,7 +10,8 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
@@ -35,7 +36,7 @@ class Message(TypedDict):
     foreseen: NotRequired[dict[int, dict[str, float]]]
 
 
-_TOGETHER: Final = 256  # conversations that are written at once
+_TOGETHER: Final = 128  # conversations that are written at once
 _FORESEEN_FROM: Final = 2  # words of a question; one alone asks for hardly anything
 
 _SYSTEM: Final = (
@@ -173,39 +174,35 @@ class Writer:
 
     def _answered(self, drafts: list[_Draft]) -> Iterator[list[Message]]:
         turns = [turn for draft in drafts for turn in draft.turns]
-        exchanges = zip(self._questions(turns), self._answers_to(turns), strict=True)
+        exchanges = iter(self._taught(self._teacher, turns) if self._teacher else map(self._plain, turns))
         for draft in drafts:
             messages: list[Message] = [{"role": "system", "content": draft.system}] if draft.system else []
             for _ in draft.turns:
                 messages += next(exchanges)
             yield messages
 
-    def _questions(self, turns: list[_Turn]) -> list[Message]:
-        questions: list[Message] = [{"role": "user", "content": turn.text} for turn in turns]
-        if self._teacher is None:
-            return questions
-        begun = []
-        for question, turn in zip(questions, turns, strict=True):
-            question["foreseen"] = {}
-            words = levelled(turn.text).split(" ")
-            sizes = range(_FORESEEN_FROM, len(words))
-            for size in self._chance.sample(sizes, min(self._mix.foreseen, len(sizes))):
-                text = " ".join(words[:size])
-                if bag(text) not in self._held_out:
-                    begun.append((question["foreseen"], size, _Turn(turn.key, turn.language, text)))
-        said = self._said(self._teacher, [beginning for _, _, beginning in begun])
-        for (foreseen, size, _), shares in zip(begun, said, strict=True):
-            foreseen[size] = shares
-        return questions
+    def _plain(self, turn: _Turn) -> list[Message]:
+        answer = self._answers[turn.key, turn.language]
+        return [{"role": "user", "content": turn.text}, {"role": "assistant", "content": answer}]
 
-    def _answers_to(self, turns: list[_Turn]) -> list[Message]:
-        if self._teacher is None:
-            return [{"role": "assistant", "content": self._answers[turn.key, turn.language]} for turn in turns]
-        found: list[Message] = []
-        for shares in self._said(self._teacher, turns):
+    def _taught(self, teacher: Teacher, turns: list[_Turn]) -> Iterator[list[Message]]:
+        begun = [self._beginnings(turn) for turn in turns]
+        said = iter(self._said(teacher, [*turns, *chain.from_iterable(some.values() for some in begun)]))
+        for turn, shares, beginnings in zip(turns, list(islice(said, len(turns))), begun, strict=True):
             (drawn,) = self._chance.choices(list(shares), list(shares.values()))
-            found.append({"role": "assistant", "content": drawn, "shares": shares})
-        return found
+            foreseen = {size: next(said) for size in beginnings}
+            yield [
+                {"role": "user", "content": turn.text, "foreseen": foreseen},
+                {"role": "assistant", "content": drawn, "shares": shares},
+            ]
+
+    def _beginnings(self, turn: _Turn) -> dict[int, _Turn]:
+        """Beginnings of a question by their number of words, none of those for evaluation."""
+        words = levelled(turn.text).split(" ")
+        sizes = range(_FORESEEN_FROM, len(words))
+        drawn = self._chance.sample(sizes, min(self._mix.foreseen, len(sizes)))
+        found = {size: replace(turn, text=" ".join(words[:size])) for size in drawn}
+        return {size: one for size, one in found.items() if bag(one.text) not in self._held_out}
 
     def _said(self, teacher: Teacher, turns: list[_Turn]) -> list[dict[str, float]]:
         """The answers that the teacher would give to each, in its language, and how likely each is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -15,9 +15,10 @@ from training.guide.corpus import Message
 from training.guide.knowledge import answers
 from training.guide.tokenizer import END, levelled
 
-# What stays of the answers of a conversation. begun: of each the first tokens, which tell it from the others;
-# shown: all, of which only these first ones count; recited: all, and all counts.
-Kept = Literal["begun", "shown", "recited"]
+# What stands where the answers of a conversation are. begun: the first tokens of each, which tell it from the others;
+# shown: all of it, but only these first ones count; recited: all, and all counts; strayed: any answer at all, of which
+# only what follows its first tokens counts.
+Kept = Literal["begun", "shown", "recited", "strayed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class Packer:
     places inside of questions.
 
     What a question asks for shows in the first words of its answer; the rest of an answer is known by heart early. So
-    most conversations have their answers cut after these, which leaves room for far more questions.
+    most conversations have their answers cut after these, which leaves room for far more questions. An answer that has
+    begun goes on as it is known, whatever was asked: some stand under questions that do not ask for them, or one that
+    is rarely given would mix with others where the guide is not sure.
     Where a teacher has labelled a question's beginning, its answer is to be foretold right after it: what a transformer
     computes there anyway learns as well, which it does at hardly any cost.
     A question's words are cut at places that change from time to time (as BPE-dropout does, arXiv:1910.13267, but
@@ -67,30 +70,29 @@ class Packer:
         self._end = tokenizer.convert_tokens_to_ids(END)
         # The same answers and beginnings of words come again and again; most questions never do.
         self._encode = lru_cache(maxsize=1 << 16)(self._tokens)
-        texts = [self._encode(text) for text in answers().values()]
-        self.said = {self._end}.union(*texts)
-        self._beginnings = Counter(tuple(ids[:size]) for ids in texts for size in range(1, len(ids) + 1))
+        self._answers = [self._encode(text) for text in answers().values()]
+        self.said = {self._end}.union(*self._answers)
+        self._beginnings = Counter(tuple(ids[:size]) for ids in self._answers for size in range(1, len(ids) + 1))
 
     def reseed(self, seed: int | str) -> None:
         """From here on cut as this seed gives."""
         self._chance.seed(seed)
 
-    def row(self, conversations: Iterator[list[Message]], length: int, *, whole: float, recited: float) -> Row:
+    def row(self, conversations: Iterator[list[Message]], length: int, kept: Mapping[Kept, float]) -> Row:
         """The next `length` ids and labels, and places, counted anew in each conversation. A row begins with a
         conversation, as prompts do.
 
         Args:
             conversations: what to pack, without end.
             length: of the row.
-            whole: share of conversations whose answers are not cut.
-            recited: share of these that are recited.
+            kept: share of conversations whose answers are kept so; of the rest they are `begun`.
         """
         row = Row()
+        kinds: tuple[Kept, ...] = ("begun", *kept)
+        shares = [1 - sum(kept.values()), *kept.values()]
         while len(row.ids) < length:
-            kept: Kept = "begun"
-            if self._chance.random() < whole:
-                kept = "recited" if self._chance.random() < recited else "shown"
-            row.extend(self.conversation(next(conversations), kept))
+            (kind,) = self._chance.choices(kinds, shares)
+            row.extend(self.conversation(next(conversations), kind))
         taught = [one for one in row.taught if one[0] < length]
         return Row(row.ids[:length], row.labels[:length], row.places[:length], taught)
 
@@ -126,9 +128,12 @@ class Packer:
         return self._encode(word[:at]) + self._encode(word[at:])
 
     def _answer(self, message: Message, kept: Kept) -> Row:
-        content = self._encode(message["content"])
+        content = self._chance.choice(self._answers) if kept == "strayed" else self._encode(message["content"])
         deciding = content[: self._deciding(content)]
         row = _silent([*(deciding if kept == "begun" else content), self._end])
+        if kept == "strayed":
+            row.labels[len(deciding) :] = row.ids[len(deciding) :]
+            return row
         counted = row.ids if kept == "recited" else deciding
         row.labels[: len(counted)] = counted
         row.taught.extend(

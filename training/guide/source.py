@@ -12,7 +12,7 @@ from typing import Any, Final
 from training.batches import Feed
 from training.config import TrainingConfig
 from training.guide.corpus import Writer
-from training.guide.packing import Packer
+from training.guide.packing import Kept, Packer
 from training.guide.teacher import teacher
 from training.guide.tokenizer import levelled, train_tokenizer
 
@@ -21,8 +21,8 @@ _CONVERSATIONS: Final = 20_000  # that the tokenizer is trained on
 # one goes on where the other ended, and many answers are whole: so long conversations are known too.
 _LONG_EVERY: Final = 4
 _LONG: Final = 16
-_SHORT_ROWS: Final = {"whole": 0.03, "recited": 1.0}
-_LONG_ROWS: Final = {"whole": 0.3, "recited": 0.5}
+_SHORT_ROWS: Final[dict[Kept, float]] = {"recited": 0.03, "strayed": 0.02}
+_LONG_ROWS: Final[dict[Kept, float]] = {"shown": 0.15, "recited": 0.1, "strayed": 0.1}
 # Answers are made of a tenth of all tokens. Of the others, which are never to be said, each batch has so many: a
 # sampled softmax (arXiv:1412.2007), which takes a fifth of the time of the whole one.
 _UNSAID: Final = 0.1
@@ -59,17 +59,17 @@ class GuideBatches:
         self._writer.reseed(f"{self._seed} {number}")
         self._packer.reseed(f"{self._seed} {number}")
         long = number % _LONG_EVERY == _LONG_EVERY - 1
-        length, answers = (self._block * _LONG, _LONG_ROWS) if long else (self._block, _SHORT_ROWS)
+        length, kept = (self._block * _LONG, _LONG_ROWS) if long else (self._block, _SHORT_ROWS)
         conversations = self._writer.conversations()
-        rows = [self._packer.row(conversations, length, **answers) for _ in range(max(self._tokens // length, 1))]
+        rows = [self._packer.row(conversations, length, kept) for _ in range(max(self._tokens // length, 1))]
         batch = {
             "input_ids": torch.tensor([row.ids for row in rows]),
             "labels": torch.tensor([row.labels for row in rows]),
         }
         taught = [(at, *one) for at, row in enumerate(rows) for one in row.taught]
         if taught:
-            batch["taught"] = torch.tensor([one[:3] for one in taught])
-            batch["shares"] = torch.tensor([one[3] for one in taught])
+            *places, shares = zip(*taught, strict=True)
+            batch["taught"], batch["shares"] = torch.tensor(places).T, torch.tensor(shares)
         if not long:
             # Where these begin anew, a model of transformers sees another sequence.
             batch["position_ids"] = torch.tensor([row.places for row in rows])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, Final
 
 from training.guide.corpus import bag, held_out
@@ -49,7 +50,7 @@ class Teacher:
         if not texts:
             return []
         features, classifier = self._classifiers[language]
-        margins = classifier.decision_function(features.transform([levelled(text) for text in texts]))
+        margins = classifier.decision_function(features([levelled(text) for text in texts]))
         logits = _SHARPNESS * (margins + _DOUBT[language] * (classifier.classes_ == FOREIGN))
         odds = numpy.exp(logits - logits.max(axis=1, keepdims=True))
         odds[odds < _LEAST] = 0
@@ -63,7 +64,7 @@ class Teacher:
 
         found = []
         for features, classifier in self._classifiers.values():
-            margins = classifier.decision_function(features.transform([levelled(word) for word in ["", *words]]))
+            margins = classifier.decision_function(features([levelled(word) for word in ["", *words]]))
             found.append(margins[1:] - margins[0])
         rows = numpy.concatenate(found, axis=1)
         lengths = numpy.linalg.norm(rows, axis=1, keepdims=True)
@@ -86,16 +87,42 @@ def _known(language: Language, apart: Collection[tuple[str, ...]]) -> list[tuple
     return [(text, key) for text, key in found if bag(text) not in apart]
 
 
-def _fitted(questions: list[tuple[str, str]]) -> tuple[Any, Any]:
+def _fitted(questions: list[tuple[str, str]]) -> tuple[_Features, Any]:
     """The features of a text, and the classifier of them."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_union
     from sklearn.svm import LinearSVC
 
     texts, keys = [levelled(text) for text, _ in questions], [key for _, key in questions]
-    features = make_union(
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2, sublinear_tf=True),
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-    )
-    classifier = LinearSVC(C=0.3, random_state=_SEED).fit(features.fit_transform(texts), keys)
-    return features, classifier
+    features = _Features(texts)
+    return features, LinearSVC(C=0.3, random_state=_SEED).fit(features(texts), keys)
+
+
+class _Features:
+    """What a text is told by: n-grams of letters within its words, its words and pairs of them, by TF-IDF.
+
+    Args:
+        texts: all that there are to learn from.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+
+        self._letters = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=2).fit(texts)
+        self._weights = TfidfTransformer(sublinear_tf=True).fit(self._counted(texts))
+        self._words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts)
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """A sparse array of a row for each text."""
+        from scipy.sparse import hstack
+
+        return hstack([self._weights.transform(self._counted(texts)), self._words.transform(texts)], format="csr")
+
+    def _counted(self, texts: Sequence[str]) -> Any:
+        """Of each text how often it has which n-gram of letters. These are counted once for each word, as questions and
+        their beginnings have words in common."""
+        from scipy.sparse import csr_array
+
+        words: dict[str, int] = {}
+        found = [[words.setdefault(word, len(words)) for word in text.split()] for text in texts]
+        ends = list(accumulate(map(len, found), initial=0))
+        places = [place for row in found for place in row]
+        return csr_array(([1] * len(places), places, ends), (len(texts), len(words))) @ self._letters.transform(words)
