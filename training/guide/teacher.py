@@ -25,7 +25,7 @@ from training.guide.tokenizer import levelled
 # margins, as a wrong answer is worse than none. Both were chosen on the questions of writers, and of files of foreign
 # ones, that a teacher had not read; with more doubt near misses of these in Russian, whose words have many forms, are
 # declined about as often as in English. A little of it is for the guide, which declines these less often than its
-# teacher: over six trainings, by its figures in models/guide/README.md.
+# teacher: over five trainings, by its figures in models/guide/README.md.
 _SHARPNESS: Final = 8.0
 _DOUBT: Final[dict[Language, float]] = {"en": 0.2, "ru": 0.4}
 _LEAST: Final = 0.01  # of the likeliest answer's share; what is less is nothing
